@@ -1,0 +1,53 @@
+# Every target sets up what it needs; `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ROOTS := reference proofs engine_adapter
+# All extras but the serving engines, which are gigabytes and contradict each other (CONTRIBUTING.md, "Engines").
+EXTRAS := torch,proofs,plot,dev
+# The stamp is named after what it was installed from, so that an unchanged checkout reinstalls nothing, whatever git
+# did to the files' times.
+KEY := $(shell cat pyproject.toml constraints.txt | cksum | cut -d ' ' -f 1)
+STAMP := $(VENV)/.installed-$(KEY)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup verify test lint types imports bench mutation clean
+
+help: ## List the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+
+setup: $(STAMP) ## Make .venv with the pinned dependencies and an editable install (nothing to do if up to date)
+
+$(STAMP):
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -qq -c constraints.txt pip hatchling editables
+	$(BIN)/python -m pip install -qq -c constraints.txt --no-build-isolation -e '.[$(EXTRAS)]'
+	$(BIN)/python -m pip check
+	rm -f $(VENV)/.installed-*
+	touch $@
+
+verify: setup ## The main job: what is proved, and the policies side by side on the bundled workload
+	$(BIN)/dlpm run examples/workloads/shared-prefixes.jsonl --policy fcfs --policy lpm --policy vtc --policy dlpm --quantum 2000 --gpu a10g
+
+test: setup ## All tests, on two processes
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+lint: setup ## Style and formatting
+	$(BIN)/ruff check $(ROOTS) tests
+	$(BIN)/ruff format --check $(ROOTS) tests
+
+types: setup ## mypy --strict over the three roots and the tests
+	$(BIN)/mypy --strict $(ROOTS) tests
+
+imports: setup ## The import contract between the three roots
+	$(BIN)/lint-imports
+
+bench: setup ## How fast the reference, the checker and the tensor path are
+	$(BIN)/dlpm bench
+
+mutation: setup ## Mutation score of the code that schedules and the code that checks (long)
+	$(BIN)/mutmut run
+
+clean: ## Remove the environment, caches and build results
+	rm -rf $(VENV) build dist mutants .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find $(ROOTS) tests -name __pycache__ -type d -prune -exec rm -rf {} +
