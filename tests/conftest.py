@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# `ci` is deterministic: the same commit passes or fails the same way twice. `default` draws new examples each time, which
-# is what a developer wants. `deep` is for an evening. No deadlines anywhere: a slow machine is not a failing test.
+# `ci` is deterministic: the same commit passes or fails the same way twice. `default` draws new examples each time,
+# which is what a developer wants. `deep` is for an evening. No deadlines: a slow machine is not a failing test.
 settings.register_profile("default", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("default"), derandomize=True, print_blob=True)
 settings.register_profile("deep", settings.get_profile("default"), max_examples=5000)

@@ -25,7 +25,7 @@ def imported_packages(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 def traces_of_floats(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """What brings a float into a file: a literal, the name `float`, a true division, or the `math`/`decimal` modules."""
+    """What brings a float into a file: a literal, the name `float`, a true division, or `math` and `decimal`."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, float | complex):
             yield node.lineno, f"literal {node.value!r}"
