@@ -1,0 +1,152 @@
+"""The event log: typed events, and their JSON Lines form `dlpm.events/1` (docs/formats/events.md).
+
+Emitting costs nothing when nobody listens: a worker without a sink builds no event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from dlpm.request import ClientId, RequestId
+
+SCHEMA = "dlpm.events/1"
+
+JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"]
+"""What the standard library's `json` reads and writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The engine's limits, all in tokens but ``max_running`` (requests). ``None``: not stated, or unlimited."""
+
+    max_input: int | None = None
+    max_output: int | None = None
+    kv_tokens: int | None = None
+    max_running: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """First line of a log: who ran, under which rules.
+
+    ``default_quantum`` and ``quanta`` are in weighted tokens and are ``None``/empty for policies without quanta.
+    ``memory`` is ``reserving`` or ``optimistic``; ``visibility`` is ``at_admission`` or ``after_forward``.
+    ``level`` is ``decisions`` or ``full`` (with `order` events and free memory). ``extra`` keeps unknown fields.
+    """
+
+    engine: str
+    policy: str
+    extend_weight: int
+    output_weight: int
+    default_quantum: int | None = None
+    quanta: Mapping[ClientId, int] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+    memory: str | None = None
+    visibility: str | None = None
+    block_size: int | None = None
+    watermark: int | None = None
+    level: str = "decisions"
+    extra: Mapping[str, JsonValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """What every event carries: the worker's own step, the worker in a cluster, and the time where a run has one."""
+
+    step: int
+    worker: int | None = None
+    time_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrive(Event):
+    """A request joins the queue; ``input`` and ``max_output`` in tokens.
+
+    ``arrived_us`` is when the user sent it, where that is earlier than ``time_us`` (a queue is read between steps);
+    latencies count from there.
+    """
+
+    request: RequestId
+    client: ClientId
+    input: int
+    max_output: int
+    arrived_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order(Event):
+    """The order in which this step considered the queue (level `full`).
+
+    ``matched`` are reusable tokens, request by request; ``free`` are the tokens neither locked nor reserved
+    before the first admission of the step.
+    """
+
+    requests: tuple[RequestId, ...]
+    matched: tuple[int, ...]
+    free: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refill(Event):
+    """One check-refill that fired: every client that got its quantum, with its deficit afterwards."""
+
+    deficits: Mapping[ClientId, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admit(Event):
+    """A request joins the running batch.
+
+    ``matched + extend`` is its input plus what it had generated before a preemption. ``deficit`` is its client's
+    counter after the charge (``None`` for policies without a ledger); ``free`` as in `Order`, after this admission.
+    """
+
+    request: RequestId
+    matched: int
+    extend: int
+    deficit: int | None = None
+    free: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output(Event):
+    """One forward step: output tokens of each running request, counters of their clients afterwards."""
+
+    tokens: Mapping[RequestId, int]
+    deficits: Mapping[ClientId, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finish(Event):
+    """A request left the running batch with all its output."""
+
+    request: RequestId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preempt(Event):
+    """A request left the running batch unfinished and is back in the queue; ``kind`` is `recompute` or `swap`."""
+
+    request: RequestId
+    kind: str
+    deficit: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dispatch(Event):
+    """A router's decision; ``worker`` is the target, ``counter`` its credit for this client after the charge."""
+
+    request: RequestId
+    matched_workers: tuple[int, ...]
+    counter: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evict(Event):
+    """Cached prefixes given up: how many tokens."""
+
+    tokens: int
+
+
+EventSink = Callable[[Event], None]
