@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 ROOTS := reference proofs engine_adapter
 # All extras but the serving engines, which are gigabytes and contradict each other (CONTRIBUTING.md, "Engines").
 EXTRAS := torch,proofs,plot,dev
+MUTATION := build/mutation
 # The stamp is named after what it was installed from, so that an unchanged checkout reinstalls nothing, whatever git
 # did to the files' times.
 KEY := $(shell cat pyproject.toml constraints.txt | cksum | cut -d ' ' -f 1)
@@ -46,7 +47,13 @@ bench: setup ## How fast the reference, the checker and the tensor path are
 	$(BIN)/dlpm bench
 
 mutation: setup ## Mutation score of the code that schedules and the code that checks (long)
-	$(BIN)/mutmut run
+	rm -rf $(MUTATION)/src $(MUTATION)/tests
+	mkdir -p $(MUTATION)/src
+	cp -R reference/dlpm proofs/dlpm_proofs engine_adapter/dlpm_engine $(MUTATION)/src
+	cp -R tests docs examples reference pyproject.toml $(MUTATION)
+	cd $(MUTATION) && HYPOTHESIS_PROFILE=ci $(CURDIR)/$(BIN)/mutmut run
+	cd $(MUTATION) && $(CURDIR)/$(BIN)/mutmut results && $(CURDIR)/$(BIN)/mutmut export-cicd-stats
+	cat $(MUTATION)/mutants/mutmut-cicd-stats.json
 
 clean: ## Remove the environment, caches and build results
 	rm -rf $(VENV) build dist mutants .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
