@@ -1,8 +1,8 @@
 """How long one forward step takes: a roofline model in exact integers, so that a run has seconds.
 
 A step moves bytes (the weights once, and the KV cache it touches) and computes (matrix products and attention); the
-slower of the two is its time. Sources, and what the model leaves out: docs/timing.md. Every number is an integer and every
-division is rounded up once, at the end, so the same run takes the same microseconds on every machine.
+slower of the two is its time. Sources, and what the model leaves out: docs/timing.md. Every number is an integer and
+every division is rounded up once, at the end, so the same run takes the same microseconds on every machine.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class StepWork:
     Attributes:
         prefill: for each request admitted in this step, its extend tokens and the matched (cached) tokens before them.
         decode_requests: running requests that compute one token each and were not admitted in this step.
-        decode_context: tokens in the contexts of those requests, summed: their KV entries are all read.
+        decode_context: tokens in the contexts of those requests, summed, each with the token it computes now: the KV
+            entries that the step reads, or writes.
     """
 
     prefill: tuple[tuple[int, int], ...]
@@ -135,22 +136,20 @@ class Roofline:
 
         Attention over a cached prefix reads that prefix once: a perfectly tiled kernel.
         """
-        read = work.decode_context
-        written = work.decode_requests
+        touched = work.decode_context
         for extend, cached in work.prefill:
-            read += cached
-            written += extend
-        return self._weight_bytes + self._kv_bytes * (read + written)
+            touched += cached + extend
+        return self._weight_bytes + self._kv_bytes * touched
 
     def flops(self, work: StepWork) -> int:
         """Floating-point operations of a step, a multiply-add counting as two. O(admitted).
 
-        Two per weight and token in the layers; the output head only for the one position of each request that is sampled;
-        and attention, four per layer, head dimension and pair of a query with a key it may see: an extend
-        token sees the cached prefix, the extend tokens before it, and itself.
+        Two per weight and token in the layers; the output head only for the one position of each request that is
+        sampled; and attention, four per layer, dimension of a head, head, and pair of a query with a key it may see: an
+        extend token sees the cached prefix, the extend tokens before it, and itself.
         """
         tokens = work.decode_requests
-        pairs = work.decode_context + work.decode_requests
+        pairs = work.decode_context
         for extend, cached in work.prefill:
             tokens += extend
             pairs += extend * cached + extend * (extend + 1) // 2
@@ -190,7 +189,8 @@ def weight_bytes(model: ModelShape) -> int:
 def weight_bytes_read(model: ModelShape) -> int:
     """Bytes of weights that one step reads: all, but for an input embedding table of its own.
 
-    Of that table a step reads one row a token, which is nothing beside the rest; a tied table is read whole as output head.
+    Of that table a step reads one row a token, which is nothing beside the rest; a tied table is read whole, as output
+    head.
     """
     unread = 0 if model.tied else model.vocab * model.hidden
     return (parameters(model) - unread) * model.bytes_per_value
