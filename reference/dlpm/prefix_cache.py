@@ -7,7 +7,7 @@ are paged engines. A block is found only below its whole prefix, so equal paths 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from dlpm.request import BlockKey
 
@@ -27,6 +27,15 @@ class Node:
         self.locks = 0
         self.last_use = 0
         self.alive = True
+
+
+def prefix_of(node: Node) -> tuple[BlockKey, ...]:
+    """Block keys from the root to ``node``, which may have been evicted. O(depth)."""
+    keys: list[BlockKey] = []
+    while node.parent is not None:
+        keys.append(node.key)
+        node = node.parent
+    return tuple(reversed(keys))
 
 
 class Match:
@@ -51,7 +60,7 @@ class PrefixCache:
     """
 
     def __init__(self, block_size: int) -> None:
-        """An empty cache of blocks of ``block_size`` tokens."""
+        """An empty cache of blocks of ``block_size`` tokens; ``on_evict`` may be set to hear of every block given up."""
         self.block_size = block_size
         self.root = Node(None, None, 0)
         self.total = 0
@@ -59,6 +68,7 @@ class PrefixCache:
         self._clock = 0
         self._serial = 0
         self._evictable: list[tuple[int, int, Node]] = []
+        self.on_evict: Callable[[Node], None] | None = None
 
     def start(self) -> Match:
         """The empty match."""
@@ -166,6 +176,8 @@ class PrefixCache:
         del node.parent.children[node.key]
         node.alive = False
         self.total -= node.tokens
+        if self.on_evict is not None:
+            self.on_evict(node)
         self._offer(node.parent)
         return node.tokens
 

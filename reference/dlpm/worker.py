@@ -120,16 +120,29 @@ class Worker:
         Admission is left out when it could do nothing: since it last came to rest no request arrived, finished, was
         preempted or became visible, and the policy has nothing due. Then O(queued clients + running requests).
         """
+        ends_us = self.begin_step()
+        if ends_us is None:
+            return StepResult((), False, self.time_us)
+        return StepResult(self.end_step(ends_us), True, self.time_us)
+
+    def begin_step(self) -> int | None:
+        """Admission [DLPM Alg. 1 ll. 16-24]: when the forward step will end, or ``None`` if the batch is empty.
+
+        `step` is this and `end_step`; a cluster calls the two apart, so that its workers' clocks interleave.
+        """
         self.step_number += 1
         if self._queue and (self._changed or self.policy.admission_due(self.queued_clients())):
             self._changed = False
             self.policy.admit(self)
             self._queue = [queued for queued in self._queue if not queued.admitted]
         self._make_room_for_outputs()
-        if not self.running:
-            return StepResult((), False, self.time_us)
+        return self.time_us + self.timer.step_us(self._work()) if self.running else None
+
+    def end_step(self, ends_us: int) -> tuple[Request, ...]:
+        """Forward and finish [DLPM Alg. 1 ll. 25-27], at time ``ends_us``: the requests that finished."""
+        self.time_us = ends_us
         self._forward()
-        return StepResult(self._finish(), True, self.time_us)
+        return self._finish()
 
     # What the policy sees (dlpm.policies.base.AdmissionStep).
 
@@ -285,22 +298,25 @@ class Worker:
         self.cache.unlock(run.node)
         self._set_aside -= run.private + run.reserved
 
-    def _forward(self) -> None:
-        """One forward step: every running request yields one token, and its client pays [Alg. 1 ll. 25-26]."""
-        batch: dict[ClientId, int] = {}
+    def _work(self) -> StepWork:
+        """What the forward step of the running batch will compute. O(running requests)."""
         prefill: list[tuple[int, int]] = []
         decoding = 0
         context = 0
         for run in self.running:
-            queued = run.queued
-            batch[queued.client] = batch.get(queued.client, 0) + 1
             if run.computed:
                 decoding += 1
-                context += queued.resident
+                context += run.queued.resident
             else:
                 prefill.append((run.extend, run.matched))
-        self.time_us += self.timer.step_us(StepWork(tuple(prefill), decoding, context))
+        return StepWork(tuple(prefill), decoding, context)
+
+    def _forward(self) -> None:
+        """One forward step: every running request yields one token, and its client pays [Alg. 1 ll. 25-26]."""
+        batch: dict[ClientId, int] = {}
         for run in self.running:
+            client = run.queued.client
+            batch[client] = batch.get(client, 0) + 1
             run.queued.generated += 1
             run.private += 1
             if run.reserved:

@@ -1,0 +1,145 @@
+"""Workers behind a router, each with its own clock, driven by events in the order of time [DLPM §5.2]."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from heapq import heappop, heappush
+
+from dlpm.arrivals import Arrivals
+from dlpm.dispatch.base import Router
+from dlpm.events import Dispatch, EventSink
+from dlpm.prefix_cache import Node, prefix_of
+from dlpm.request import BlockKey, Request, Workload, cacheable_blocks
+from dlpm.worker import Worker
+
+
+class _Replica:
+    """One worker as the cluster sees it: requests on their way to it, and eviction notices on their way from it."""
+
+    def __init__(self, worker: Worker, notice_delay: int) -> None:
+        self.worker = worker
+        self.stepping = False
+        self.inbox: deque[tuple[int, Request]] = deque()
+        self._notice_delay = notice_delay
+        self._evicted: list[Node] = []
+        self._notices: deque[tuple[int, tuple[BlockKey, ...]]] = deque()
+        worker.cache.on_evict = self._evicted.append
+
+    def collect_notices(self) -> None:
+        """Turn what was evicted since the last call into notices: one for each topmost block, the rest lies below it."""
+        due = self.worker.step_number + self._notice_delay
+        for node in self._evicted:
+            if node.parent is not None and node.parent.alive:
+                self._notices.append((due, prefix_of(node)))
+        self._evicted.clear()
+
+    def due_notices(self) -> list[tuple[BlockKey, ...]]:
+        """Remove and return the notices that are due at the worker's present step."""
+        due = []
+        while self._notices and self._notices[0][0] <= self.worker.step_number:
+            due.append(self._notices.popleft()[1])
+        return due
+
+
+class Cluster:
+    """``n`` workers behind one router; deterministic.
+
+    At each moment: first the steps that end, in the order of the workers; then the requests that are due, each dispatched
+    at once; then every worker that is free and has work begins a step. A request sent to a worker that is in the middle of
+    a step joins its queue when that step ends.
+    """
+
+    def __init__(
+        self, workers: Sequence[Worker], router: Router, sink: EventSink | None = None, *, notice_delay: int = 0
+    ) -> None:
+        """``notice_delay``: steps of the evicting worker until the router hears of an eviction, >= 0.
+
+        The workers' indices are their positions; each should have been made with that index and the same sink.
+        """
+        self.router = router
+        self._replicas = [_Replica(worker, notice_delay) for worker in workers]
+        self._sink = sink
+        self._step_ends: list[tuple[int, int]] = []
+        self._now_us = 0
+
+    def run(self, workload: Workload, on_progress: Callable[[int], None] | None = None) -> int:
+        """Run ``workload`` to its end; returns how many requests finished.
+
+        O(log workers + log requests) a step or request, beside what router and workers do.
+
+        Raises:
+            InputError: if a request cannot fit into a worker's memory at all.
+        """
+        arrivals = Arrivals(workload.requests)
+        finished = 0
+        while True:
+            moments = [self._step_ends[0][0]] if self._step_ends else []
+            next_us = arrivals.next_us()
+            if next_us is not None:
+                moments.append(max(next_us, self._now_us))
+            if not moments:
+                return finished
+            self._now_us = min(moments)
+            ended = self._end_steps(arrivals)
+            for release_us, request in arrivals.take_due(self._now_us):
+                self._dispatch(release_us, request)
+            self._begin_steps()
+            if ended:
+                finished += ended
+                if on_progress is not None:
+                    on_progress(finished)
+
+    def _end_steps(self, arrivals: Arrivals) -> int:
+        """End the steps that are due now; returns how many requests finished in them."""
+        ended = 0
+        while self._step_ends and self._step_ends[0][0] == self._now_us:
+            _, index = heappop(self._step_ends)
+            replica = self._replicas[index]
+            replica.stepping = False
+            for request in replica.worker.end_step(self._now_us):
+                ended += 1
+                self.router.finished(request, index)
+                arrivals.finished(request, self._now_us)
+            self._pass_on_notices(replica, index)
+        return ended
+
+    def _dispatch(self, release_us: int, request: Request) -> None:
+        """Send one request to the worker that the router chooses [DLPM Alg. 2 ll. 12-18]."""
+        block_size = self._replicas[0].worker.config.block_size
+        decision = self.router.dispatch(request, cacheable_blocks(request, block_size))
+        replica = self._replicas[decision.worker]
+        if self._sink:
+            self._sink(
+                Dispatch(
+                    step=replica.worker.step_number,
+                    worker=decision.worker,
+                    time_us=self._now_us,
+                    request=request.id,
+                    matched_workers=decision.matched_workers,
+                    counter=decision.counter,
+                )
+            )
+        replica.inbox.append((release_us, request))
+
+    def _begin_steps(self) -> None:
+        """Every worker that is free and has work takes in its new requests and begins a step. O(workers)."""
+        for index, replica in enumerate(self._replicas):
+            worker = replica.worker
+            if replica.stepping or (not replica.inbox and worker.idle()):
+                continue
+            worker.time_us = self._now_us
+            while replica.inbox:
+                arrived_us, request = replica.inbox.popleft()
+                worker.submit(request, arrived_us)
+            ends_us = worker.begin_step()
+            self._pass_on_notices(replica, index)
+            if ends_us is not None:
+                replica.stepping = True
+                heappush(self._step_ends, (ends_us, index))
+
+    def _pass_on_notices(self, replica: _Replica, index: int) -> None:
+        """Tell the router of the evictions whose notice is due [DLPM Alg. 2 ll. 24-27]."""
+        replica.collect_notices()
+        for prefix in replica.due_notices():
+            self.router.evicted(prefix, index)
