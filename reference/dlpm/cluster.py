@@ -27,7 +27,7 @@ class _Replica:
         worker.cache.on_evict = self._evicted.append
 
     def collect_notices(self) -> None:
-        """Turn what was evicted since the last call into notices: one for each topmost block, the rest lies below it."""
+        """Turn what was evicted since the last call into notices, one for each topmost block."""
         due = self.worker.step_number + self._notice_delay
         for node in self._evicted:
             if node.parent is not None and node.parent.alive:
@@ -45,8 +45,10 @@ class _Replica:
 class Cluster:
     """``n`` workers behind one router; deterministic.
 
-    At each moment: first the steps that end, in the order of the workers; then the requests that are due, each dispatched
-    at once; then every worker that is free and has work begins a step. A request sent to a worker that is in the middle of
+    At each moment: first the steps that end, in the order of the workers; then the requests that are due, each
+    dispatched
+    at once; then every worker that is free and has work begins a step. A request sent to a worker that is in the
+    middle of
     a step joins its queue when that step ends.
     """
 

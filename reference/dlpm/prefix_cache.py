@@ -60,7 +60,7 @@ class PrefixCache:
     """
 
     def __init__(self, block_size: int) -> None:
-        """An empty cache of blocks of ``block_size`` tokens; ``on_evict`` may be set to hear of every block given up."""
+        """An empty cache of blocks of ``block_size`` tokens; set ``on_evict`` to hear of every block given up."""
         self.block_size = block_size
         self.root = Node(None, None, 0)
         self.total = 0

@@ -14,7 +14,8 @@ class Decision:
     """Where a request goes.
 
     ``matched_workers`` are the workers believed to hold its longest cached prefix, ``matched`` its length in
-    blocks; ``counter`` is the client's credit at the chosen worker after the charge (``None`` for routers without credit).
+    blocks; ``counter`` is the client's credit at the chosen worker after the charge (``None`` for routers without
+    credit).
     """
 
     worker: int

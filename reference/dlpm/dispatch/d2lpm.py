@@ -20,7 +20,8 @@ def select_worker(
     """``SelectWorker(G, i)`` [DLPM Alg. 2 ll. 3-8]: prefer the prefix, as far as the client's credit goes.
 
     ``credit`` holds the client's counter at each worker and is refilled in place; ``longest_match`` is ``G``;
-    ``shortest`` is ``arg min s_w`` over the workers it is given. O(workers) a refill; a debt of ``k`` quanta takes ``k`` refills.
+    ``shortest`` is ``arg min s_w`` over the workers it is given. O(workers) a refill; a debt of ``k`` quanta takes
+    ``k`` refills.
     """
     available = [worker for worker, counter in enumerate(credit) if counter > 0]  # l. 4
     while not available:  # l. 5
