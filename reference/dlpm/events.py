@@ -52,11 +52,15 @@ class Header:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """What every event carries: the worker's own step, the worker in a cluster, and the time where a run has one."""
+    """What every event carries: the worker's own step, the worker in a cluster, and the time where a run has one.
+
+    ``extra`` keeps the fields of a log that this version does not know.
+    """
 
     step: int
     worker: int | None = None
     time_us: int | None = None
+    extra: Mapping[str, JsonValue] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,9 +148,10 @@ class Dispatch(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evict(Event):
-    """Cached prefixes given up: how many tokens."""
+    """Cached prefixes given up: how many tokens, or the hashes of the blocks (exactly one of the two)."""
 
-    tokens: int
+    tokens: int | None = None
+    blocks: tuple[int, ...] | None = None
 
 
 EventSink = Callable[[Event], None]
