@@ -158,6 +158,8 @@ class Worker:
     def try_admit(self, request: Waiting) -> int | None:
         """``CanAdd(r)`` and ``B <- B + r``: the extend tokens, or ``None`` [DLPM Alg. 1 ll. 21-24].
 
+        Asked twice: do the extend tokens fit beside all that is locked, and does what its locked blocks do not hold
+        fit once they are locked too? The second is less where the last token of a cached block is computed again.
         O(1) if it plainly does not fit, O(its blocks) if it is admitted.
         """
         queued = self._own(request)
@@ -166,9 +168,10 @@ class Worker:
         if not self._can_add(queued, self.free_tokens(), extend):
             return None
         node = self._locked_end(queued.match.node, matched)
-        if not self._can_add(queued, self.free_tokens() - self.cache.unlocked_above(node), extend):
+        private = queued.resident - node.end
+        if not self._can_add(queued, self.free_tokens() - self.cache.unlocked_above(node), private):
             return None
-        self._admit(queued, node, matched, extend)
+        self._admit(queued, node, matched, private)
         return extend
 
     def considered(self, order: Sequence[Waiting]) -> None:
@@ -216,7 +219,7 @@ class Worker:
         return request
 
     def _can_add(self, queued: QueuedRequest, free: int, extend: int) -> bool:
-        """``CanAdd`` for a request with ``extend`` tokens to compute and ``free`` tokens left. O(1)."""
+        """``CanAdd`` for a request that needs ``extend`` tokens of the ``free`` ones before its output. O(1)."""
         config = self.config
         if config.max_running is not None and len(self.running) >= config.max_running:
             return False
@@ -229,12 +232,12 @@ class Worker:
         parent = node.parent
         return parent if parent is not None and parent.end >= matched else node
 
-    def _admit(self, queued: QueuedRequest, node: Node, matched: int, extend: int) -> None:
+    def _admit(self, queued: QueuedRequest, node: Node, matched: int, private: int) -> None:
         """``B <- B + r``, ``Queue <- Queue - r`` [Alg. 1 ll. 22, 24]: lock, make room, set aside, perhaps insert."""
         self.cache.lock(node)
         reserved = self.config.memory.reserve(queued.request.max_output - queued.generated)
-        self._set_aside += extend + reserved
-        run = RunningRequest(queued, node, matched, extend, extend, reserved, node)
+        self._set_aside += private + reserved
+        run = RunningRequest(queued, node, matched, queued.resident - matched, private, reserved, node)
         self.running.append(run)
         queued.admitted = True
         self._changed = True
