@@ -10,7 +10,7 @@ import gzip
 import io
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TextIO, cast
@@ -94,7 +94,7 @@ def stream_closed_on_error(stream: BinaryIO) -> Iterator[None]:
         raise
 
 
-def numbered_lines(path: Path, opener: Opener = open_binary) -> Iterator[tuple[int, str]]:
+def numbered_lines(path: Path, opener: Opener = open_binary) -> Generator[tuple[int, str], None, None]:
     """Yield the non-blank lines of a UTF-8 file with their numbers from 1, without their line ends.
 
     Lines end in LF or CR LF, the last one may lack its end, and a byte order mark is skipped. Memory: one line.
