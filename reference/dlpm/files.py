@@ -113,6 +113,9 @@ def numbered_lines(path: Path, opener: Opener = open_binary) -> Generator[tuple[
     except UnicodeDecodeError as error:
         found = f"0x{error.object[error.start]:02x}"
         raise InputError(f"expected UTF-8 text, found byte {found}", source=source, line=number) from error
+    except InputError as error:
+        # An opener of another compression has found its data damaged.
+        raise error.at(source=source, line=number + 1) from error
     except EOFError as error:
         raise InputError("expected more compressed data: truncated file", source=source, line=number + 1) from error
     except (gzip.BadGzipFile, zlib.error) as error:
