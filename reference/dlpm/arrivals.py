@@ -19,10 +19,8 @@ class Arrivals:
         self._due: list[tuple[int, int, Request]] = []
         self._parents_left: dict[RequestId, int] = {}
         self._children: dict[RequestId, list[tuple[int, Request]]] = {}
-        self._held = 0
         for position, request in enumerate(requests):
             if request.parents:
-                self._held += 1
                 self._parents_left[request.id] = len(request.parents)
                 for parent in request.parents:
                     self._children.setdefault(parent, []).append((position, request))
@@ -48,10 +46,9 @@ class Arrivals:
             self._parents_left[child.id] -= 1
             if self._parents_left[child.id] == 0:
                 del self._parents_left[child.id]
-                self._held -= 1
                 release_us = max(child.arrival_us, now_us + child.think_us)
                 heapq.heappush(self._due, (release_us, position, child))
 
-    def exhausted(self) -> bool:
-        """Every request has been released."""
-        return not self._due and not self._held
+    def held(self) -> tuple[RequestId, ...]:
+        """Requests that still wait for a parent, in the order of the file. O(number of them)."""
+        return tuple(self._parents_left)

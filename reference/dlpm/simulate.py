@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dlpm.arrivals import Arrivals
+from dlpm.errors import InputError
 from dlpm.request import Workload
 from dlpm.worker import Worker
 
 
 class StalledError(RuntimeError):
-    """Requests wait, nothing runs, and no step will ever change that: the policy does not conserve work."""
+    """Requests that would fit wait beside an empty batch, and nothing is to come: the policy does not conserve work."""
 
 
 def simulate(workload: Workload, worker: Worker, on_progress: Callable[[int], None] | None = None) -> int:
@@ -20,7 +21,7 @@ def simulate(workload: Workload, worker: Worker, on_progress: Callable[[int], No
     running. ``on_progress`` is told the number of finished requests whenever it grew.
 
     Raises:
-        InputError: if a request cannot fit into the worker's memory at all.
+        InputError: if a request cannot fit into the worker's memory at all, or waits for a call that never finishes.
         StalledError: if a policy leaves fitting requests waiting beside an empty batch, with nothing left to come.
     """
     arrivals = Arrivals(workload.requests)
@@ -29,7 +30,7 @@ def simulate(workload: Workload, worker: Worker, on_progress: Callable[[int], No
         if worker.idle():
             next_us = arrivals.next_us()
             if next_us is None:
-                return finished
+                break
             worker.time_us = max(worker.time_us, next_us)
         for release_us, request in arrivals.take_due(worker.time_us):
             worker.submit(request, release_us)
@@ -47,3 +48,9 @@ def simulate(workload: Workload, worker: Worker, on_progress: Callable[[int], No
                     f"step {worker.step_number}: {len(worker.waiting())} requests wait beside an empty batch"
                 )
             worker.time_us = max(worker.time_us, next_us)
+    if arrivals.held():
+        raise InputError(
+            f"expected calls of this workload that finish, found request {arrivals.held()[0]!r} waiting for one for ever",
+            field="parents",
+        )
+    return finished

@@ -7,9 +7,12 @@ when one quantum lifts nobody above 0. The policy in `dlpm.py` repairs both.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from dlpm.ledger import Ledger
 from dlpm.policies.base import AdmissionStep, longest_prefix_first
 from dlpm.policies.dlpm import DLPM
+from dlpm.request import ClientId
 
 
 class EndlessLoopError(RuntimeError):
@@ -28,6 +31,10 @@ class DLPMLiteral(DLPM):
         """Schedule by the counters of ``ledger``."""
         super().__init__(ledger)
         self.one_pass = one_pass
+
+    def admission_due(self, queued_clients: Iterable[ClientId]) -> bool:
+        """One pass does not come to rest: the next may admit what the last refilled. Else as the fixpoint."""
+        return self.one_pass or super().admission_due(queued_clients)
 
     def admit(self, step: AdmissionStep) -> None:
         """Lines 16-24 [DLPM Alg. 1].
