@@ -26,6 +26,11 @@ class PrefixDirectory:
     def __init__(self) -> None:
         """An empty tree."""
         self._root = _Entry()
+        self._held: dict[int, int] = {}
+
+    def held(self, worker: int) -> int:
+        """Blocks that ``worker`` is believed to hold. O(1)."""
+        return self._held.get(worker, 0)
 
     def longest_match_workers(self, blocks: Sequence[BlockKey]) -> tuple[tuple[int, ...], int]:
         """Workers that hold the longest known prefix of ``blocks``, and its length in blocks [DLPM Alg. 2 l. 13].
@@ -42,6 +47,18 @@ class PrefixDirectory:
             depth += 1
         return (tuple(sorted(entry.holders)), depth) if depth else ((), 0)
 
+    def matched_at(self, blocks: Sequence[BlockKey], worker: int) -> int:
+        """Length in blocks of the prefix of ``blocks`` that ``worker`` is believed to hold. O(that length)."""
+        entry = self._root
+        depth = 0
+        while depth < len(blocks):
+            child = entry.children.get(blocks[depth])
+            if child is None or worker not in child.holders:
+                break
+            entry = child
+            depth += 1
+        return depth
+
     def insert(self, blocks: Sequence[BlockKey], worker: int) -> None:
         """``worker`` is about to hold all of ``blocks`` [DLPM Alg. 2 l. 18]. O(blocks)."""
         entry = self._root
@@ -49,7 +66,9 @@ class PrefixDirectory:
             child = entry.children.get(block)
             if child is None:
                 child = entry.children[block] = _Entry()
-            child.holders.add(worker)
+            if worker not in child.holders:
+                child.holders.add(worker)
+                self._held[worker] = self._held.get(worker, 0) + 1
             entry = child
 
     def evict(self, prefix: Sequence[BlockKey], worker: int) -> None:
@@ -71,6 +90,7 @@ class PrefixDirectory:
         while stack:
             above, key, entry = stack.pop()
             entry.holders.discard(worker)
+            self._held[worker] -= 1
             if not entry.holders:
                 emptied.append((above, key))
             stack.extend((entry, below, child) for below, child in entry.children.items() if worker in child.holders)
