@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dlpm.cost import CostModel
 from dlpm.errors import InputError
 from dlpm.events import Admit, Arrive, Event, Finish, Output, Preempt, Refill
-from dlpm.gap import BothGaps
+from dlpm.gap import BothGaps, Gaps
 from dlpm.request import ClientId, RequestId
 from dlpm.service_curve import ServiceLine
 from dlpm.summary import ClientSummary, CurvePoint, RunSummary, jain_index, quantiles
@@ -161,6 +161,10 @@ class RunMetrics:
             gaps_at_refills=self._at_refills.gaps() if self._refills and len(self._workers) == 1 else None,
             clients=clients,
         )
+
+    def gaps_in_queue(self) -> Gaps:
+        """`RunSummary.gaps_in_queue` so far, to follow a run as it goes. O(watched clients squared)."""
+        return self._in_queue.gaps()
 
     # -- events ----------------------------------------------------------------------------------------------------
 

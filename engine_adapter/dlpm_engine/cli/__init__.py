@@ -1,0 +1,1 @@
+"""The command line `dlpm`: one command a file, registered in `main`."""

@@ -1,0 +1,1 @@
+"""What runs look like: tables for the terminal, pictures for documents."""
