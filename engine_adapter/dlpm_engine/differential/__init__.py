@@ -1,0 +1,1 @@
+"""The differential tester: any engine in lockstep with the reference (docs/differential.md)."""
