@@ -88,6 +88,7 @@ class VTC:
     def __init__(self, cost: CostModel) -> None:
         """Count service in weighted tokens of ``cost``."""
         self.counters = VirtualCounters(cost)
+        self._refused: ClientId | None = None
 
     def arrive(self, client: ClientId, queued_clients: Iterable[ClientId]) -> None:
         """Lift the counter of a client that comes back [VTC Alg. 2]. O(queued clients)."""
@@ -98,8 +99,15 @@ class VTC:
         self.counters.last_to_leave = client
 
     def admission_due(self, queued_clients: Iterable[ClientId]) -> bool:
-        """Never: counters only grow between turns, and the request that did not fit still does not."""
-        return False
+        """The least served client may be another by now: outputs were charged. O(queued clients).
+
+        What the client whose request did not fit has waiting still does not.
+        """
+        if self._refused is None:
+            return False
+        counters = self.counters.counters
+        bar = counters[self._refused]
+        return any(client != self._refused and counters[client] <= bar for client in queued_clients)
 
     def admit(self, step: AdmissionStep) -> None:
         """Admit until the least served client's earliest request does not fit. O(queue + admissions * clients).
@@ -119,6 +127,7 @@ class VTC:
             queued = sorted(earliest, key=lambda client: earliest[client][0].rank)
             served = visit(self.counters, queued, try_add)
             if served is None:
+                self._refused = self.counters.least_served(queued)
                 break
             step.admitted(earliest[served].popleft(), self.counters.counters[served])
             if not earliest[served]:
