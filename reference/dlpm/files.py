@@ -11,7 +11,7 @@ import io
 import os
 import zlib
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import BinaryIO, TextIO, cast
 
@@ -94,25 +94,19 @@ def stream_closed_on_error(stream: BinaryIO) -> Iterator[None]:
         raise
 
 
-def numbered_lines(path: Path, opener: Opener = open_binary) -> Generator[tuple[int, str], None, None]:
-    """Yield the non-blank lines of a UTF-8 file with their numbers from 1, without their line ends.
-
-    Lines end in LF or CR LF, the last one may lack its end, and a byte order mark is skipped. Memory: one line.
+def raw_lines(path: Path, opener: Opener = open_binary) -> Generator[bytes, None, None]:
+    """Yield the lines of a file as they are, blank ones and line ends included. Memory: one line.
 
     Raises:
-        InputError: the file cannot be read, is not UTF-8, or its compressed data is damaged or ends too early.
+        InputError: the file cannot be read, or its compressed data is damaged or ends too early.
     """
     source = str(path)
     number = 0
     stream = opener(path)
     try:
-        for number, raw in enumerate(stream, start=1):
-            text = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-            if text and not text.isspace():
-                yield number, text
-    except UnicodeDecodeError as error:
-        found = f"0x{error.object[error.start]:02x}"
-        raise InputError(f"expected UTF-8 text, found byte {found}", source=source, line=number) from error
+        for raw in stream:
+            number += 1
+            yield raw
     except InputError as error:
         # An opener of another compression has found its data damaged.
         raise error.at(source=source, line=number + 1) from error
@@ -124,6 +118,26 @@ def numbered_lines(path: Path, opener: Opener = open_binary) -> Generator[tuple[
         raise InputError(f"cannot be read: {error.strerror}", source=source, line=number + 1) from error
     finally:
         stream.close()
+
+
+def numbered_lines(path: Path, opener: Opener = open_binary) -> Generator[tuple[int, str], None, None]:
+    """Yield the non-blank lines of a UTF-8 file with their numbers from 1, without their line ends.
+
+    Lines end in LF or CR LF, the last one may lack its end, and a byte order mark is skipped. Memory: one line.
+
+    Raises:
+        InputError: the file cannot be read, is not UTF-8, or its compressed data is damaged or ends too early.
+    """
+    number = 0
+    with closing(raw_lines(path, opener)) as lines:
+        try:
+            for number, raw in enumerate(lines, start=1):
+                text = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+                if text and not text.isspace():
+                    yield number, text
+        except UnicodeDecodeError as error:
+            found = f"0x{error.object[error.start]:02x}"
+            raise InputError(f"expected UTF-8 text, found byte {found}", source=str(path), line=number) from error
 
 
 def compressed_by_name(path: Path, stream: BinaryIO) -> BinaryIO:

@@ -1,0 +1,219 @@
+"""Check an event log: read it once, line by line, and hold it to the rules.
+
+Independent of what wrote the log: nothing here imports the worker, the policies, the ledger, the cache or the memory of
+the reference. It shares with them the cost of a token, the bounds and the log's format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import orjson
+
+from dlpm.errors import InputError
+from dlpm.event_codec import decode_header
+from dlpm.events import SCHEMA, Header
+from dlpm.jsonl import parse_object
+from dlpm_engine.conformance.discipline import Discipline
+from dlpm_engine.conformance.dlpm_rules import DlpmRules
+from dlpm_engine.conformance.fcfs_rules import FcfsRules
+from dlpm_engine.conformance.findings import Findings, StopCheckingError, undecodable
+from dlpm_engine.conformance.lifecycle import Lifecycle, OddLineError
+from dlpm_engine.conformance.lpm_rules import LpmRules
+from dlpm_engine.conformance.report import NotChecked, Report
+from dlpm_engine.conformance.rules import rules_for
+from dlpm_engine.conformance.vtc_rules import VtcRules
+from dlpm_engine.conformance.worker_state import WorkerState
+
+_DISCIPLINES: dict[str, type[Discipline]] = {"dlpm": DlpmRules, "vtc": VtcRules, "lpm": LpmRules, "fcfs": FcfsRules}
+
+_Handler = Callable[[dict[str, Any]], None]
+
+
+class _WorkerCheck:
+    """The rules of one worker, by kind of event."""
+
+    __slots__ = ("advance", "discipline", "handlers", "state")
+
+    def __init__(self, header: Header, findings: Findings, index: int | None) -> None:
+        self.state = WorkerState(header, findings, index)
+        self.discipline = _DISCIPLINES.get(header.policy, Unruled)(self.state)
+        lifecycle = Lifecycle(self.state, self.discipline)
+        self.advance = lifecycle.advance
+        self.handlers: dict[str, _Handler] = {
+            "arrive": lifecycle.arrive,
+            "order": lifecycle.order,
+            "refill": lifecycle.refill,
+            "admit": lifecycle.admit,
+            "output": lifecycle.output,
+            "finish": lifecycle.finish,
+            "preempt": lifecycle.preempt,
+            "evict": lifecycle.evict,
+        }
+
+
+class Unruled(Discipline):
+    """What an unknown policy is held to: the rules for any policy alone."""
+
+    conserves_work = False
+
+
+class Checker:
+    """One pass over one log.
+
+    Memory: the live requests and the clients (with, for each backlogged client, one number for each client served
+    meanwhile); nothing grows with the log's length.
+    """
+
+    def __init__(self, source: str, header: Header, *, all_violations: bool) -> None:
+        """Ready for the first event of a log with this header.
+
+        Raises:
+            InputError: the header lacks what its policy's rules need.
+        """
+        if header.policy == "dlpm" and header.default_quantum is None:
+            raise InputError("expected a quantum: policy dlpm has one", source=source, line=1, field="quantum")
+        self._source = source
+        self._header = header
+        self._findings = Findings(source, keep_all=all_violations)
+        self._workers: dict[int | None, _WorkerCheck] = {None: _WorkerCheck(header, self._findings, None)}
+        # Where the router sent what has not arrived yet; None as long as there is no sign of a router.
+        self._sent: dict[str, int] | None = None
+        self._time_us = 0
+        self._events = 0
+
+    def run(self, lines: Iterable[bytes], first_line: int) -> None:
+        """Check events, the first of which is line ``first_line``; stops at the first violation if that is enough.
+
+        Raises:
+            InputError: a line is no event.
+        """
+        findings = self._findings
+        worker = self._workers[None]
+        line = first_line - 1
+        for raw in lines:
+            line += 1
+            findings.line = line
+            findings.raw = raw
+            try:
+                event = orjson.loads(raw)
+                kind = event["event"]
+                step = event["step"]
+                if type(step) is not int or step < 0:
+                    raise OddLineError
+                if "worker" in event or worker.state.index is not None:
+                    worker = self._routed_to(event, kind)
+                if "time_us" in event:
+                    self._check_time(event["time_us"], worker.state)
+                if kind == "dispatch":
+                    self._dispatch(event)
+                else:
+                    if step != worker.state.step:
+                        worker.advance(step)
+                    worker.handlers[kind](event)
+                self._events += 1
+            except StopCheckingError:
+                self._events += 1
+                return
+            except InputError:
+                raise
+            except (OddLineError, KeyError, TypeError, AttributeError, ValueError):
+                if not raw.isspace():
+                    findings.strictly_parsed()
+                    raise
+
+    def _routed_to(self, event: dict[str, Any], kind: str) -> _WorkerCheck:
+        """The worker that an event in a cluster is about; a request arrives where it was sent."""
+        worker = self._worker(event.get("worker"))
+        if kind == "arrive" and self._sent is not None:
+            sent = self._sent.pop(event["request"], None)
+            if sent != worker.state.index:
+                worker.state.violation(
+                    "dispatch-first",
+                    expected=f"an arrival at worker {sent}" if sent is not None else "a dispatch before the arrival",
+                    found=f"an arrival at worker {worker.state.index}",
+                    request=event["request"],
+                )
+        return worker
+
+    def _worker(self, index: object) -> _WorkerCheck:
+        """The rules of one worker of a cluster."""
+        if index is not None and (type(index) is not int or index < 0):
+            raise OddLineError
+        worker = self._workers.get(index)
+        if worker is None:
+            worker = self._workers[index] = _WorkerCheck(self._header, self._findings, index)
+        return worker
+
+    def _check_time(self, time_us: object, state: WorkerState) -> None:
+        """Time never goes back in a log."""
+        if type(time_us) is not int or time_us < 0:
+            raise OddLineError
+        state.time_us = time_us
+        if time_us < self._time_us:
+            state.violation("time-order", expected=f"a time of at least {self._time_us}", found=f"{time_us}")
+        self._time_us = time_us
+
+    def _dispatch(self, event: dict[str, Any]) -> None:
+        """A router's decision: the request has to arrive at that worker."""
+        self._findings.strictly_parsed()
+        if self._sent is None:
+            self._sent = {}
+        self._sent[event["request"]] = event["worker"]
+
+    def report(self) -> Report:
+        """What was found.
+
+        Raises:
+            InputError: the log had no event.
+        """
+        if not self._events:
+            raise InputError("expected at least one event after the header", source=self._source, line=2)
+        policy = self._header.policy
+        applied = [rule.id for rule in rules_for(policy)]
+        reasons: dict[str, str] = {}
+        for worker in self._workers.values():
+            reasons.update(worker.discipline.not_checked())
+        by_reason: dict[str, list[str]] = {}
+        for rule, reason in reasons.items():
+            if rule in applied:
+                by_reason.setdefault(reason, []).append(rule)
+        return Report(
+            source=self._source,
+            header=self._header,
+            events=self._events,
+            rules=tuple(rule for rule in applied if rule not in reasons),
+            not_checked=tuple(NotChecked(tuple(rules), reason) for reason, rules in by_reason.items()),
+            violations=tuple(self._findings.violations),
+            omitted=self._findings.omitted,
+        )
+
+
+def check_log(lines: Iterable[bytes], *, source: str = "log", all_violations: bool = False) -> Report:
+    """Check the log in ``lines`` (with or without line ends), which errors call ``source``.
+
+    Without ``all_violations`` the check ends at the first violation; with it, the checker goes on with what the log
+    says, so that one fault gives one report. O(length of the log).
+
+    Raises:
+        InputError: the lines are no event log, or one without events.
+    """
+    iterator = iter(lines)
+    number, header = _header(iterator, source)
+    checker = Checker(source, header, all_violations=all_violations)
+    checker.run(iterator, number + 1)
+    return checker.report()
+
+
+def _header(lines: Iterator[bytes], source: str) -> tuple[int, Header]:
+    """The header, the first line that is not blank, and its number."""
+    number = 0
+    for number, raw in enumerate(lines, start=1):
+        if not raw.isspace():
+            try:
+                text = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+            except UnicodeDecodeError as error:
+                raise undecodable(error, source, number) from error
+            return number, decode_header(parse_object(text, source=source, line=number), source, number)
+    raise InputError(f"expected a header with schema {SCHEMA!r}, found an empty log", source=source, line=number or 1)

@@ -1,0 +1,101 @@
+"""Where violations are collected, and how one is described."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from dlpm.errors import InputError
+from dlpm.event_codec import decode_event
+from dlpm.jsonl import JsonValue, parse_object
+from dlpm_engine.conformance.report import Violation
+
+MAX_LEDGER = 64
+"""Most clients whose counters a violation shows."""
+
+MAX_VIOLATIONS = 1000
+"""Most violations that are kept in full."""
+
+_SHOWN_NAMES = 4
+
+
+class StopCheckingError(Exception):
+    """The first violation was found, and only the first was asked for."""
+
+
+class Findings:
+    """The violations of one log, and the line that is being checked.
+
+    Attributes:
+        line: number of the line that is being checked.
+        raw: that line.
+        violations: what was found, at most `MAX_VIOLATIONS`.
+        omitted: violations beyond those.
+    """
+
+    def __init__(self, source: str, *, keep_all: bool) -> None:
+        """Nothing found yet; without ``keep_all`` the first violation ends the check."""
+        self.source = source
+        self.line = 0
+        self.raw = b""
+        self.violations: list[Violation] = []
+        self.omitted = 0
+        self._keep_all = keep_all
+
+    def strictly_parsed(self) -> dict[str, JsonValue]:
+        """The line that is being checked, read by the strict reader.
+
+        Raises:
+            InputError: it is not an event.
+        """
+        try:
+            text = self.raw.decode("utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise undecodable(error, self.source, self.line) from error
+        values = parse_object(text, source=self.source, line=self.line)
+        decode_event(values, self.source, self.line)
+        return values
+
+    def add(self, violation: Violation) -> None:
+        """Keep a violation.
+
+        Raises:
+            InputError: the line breaks the rule only because it is not an event at all.
+            StopCheckingError: one violation was all that was asked for.
+        """
+        self.strictly_parsed()
+        if len(self.violations) < MAX_VIOLATIONS:
+            self.violations.append(violation)
+        else:
+            self.omitted += 1
+        if not self._keep_all:
+            raise StopCheckingError
+
+
+def undecodable(error: UnicodeDecodeError, source: str, line: int) -> InputError:
+    """The error for a line that is not UTF-8."""
+    return InputError(f"expected UTF-8 text, found byte 0x{error.object[error.start]:02x}", source=source, line=line)
+
+
+def names(items: Iterable[str]) -> str:
+    """A few names, and how many more there are."""
+    listed = sorted(items)
+    shown = ", ".join(repr(item) for item in listed[:_SHOWN_NAMES])
+    more = len(listed) - _SHOWN_NAMES
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def described(raw: bytes, client: str, source: str, line: int) -> str:
+    """One earlier event in a few words, as far as it concerns ``client``. O(its size)."""
+    values = parse_object(raw.decode("utf-8").rstrip("\r\n"), source=source, line=line)
+    kind = values["event"]
+    shown: dict[str, JsonValue] = {}
+    for name, value in values.items():
+        if name in {"event", "client"}:
+            continue
+        if name == "tokens" and isinstance(value, dict):
+            shown["requests"] = len(value)
+        elif name == "deficits" and isinstance(value, Mapping):
+            shown["deficit"] = value.get(client)
+        elif not isinstance(value, list | dict):
+            shown[name] = value
+    return f"{kind} " + " ".join(f"{name}={value}" for name, value in shown.items() if value is not None)

@@ -1,0 +1,144 @@
+"""The printed bounds of DLPM as rules: ceiling, floor and service gap, with the hypotheses that they need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from dlpm.bounds import deficit_ceiling, deficit_floor_as_printed, service_gap_as_printed
+from dlpm_engine.conformance.gap import GapTracker, Lead
+from dlpm_engine.conformance.state import ClientState
+from dlpm_engine.conformance.worker_state import WorkerState
+
+
+class TheoremRules:
+    """The bounds that [DLPM App. A.1] proves for one worker's ledger, for the limits that its log states.
+
+    Where the header states no ``max_input``, the longest input so far stands for ``L_input``: every part of a run is a
+    run, and the theorems hold for it. Clients with different quanta are not compared: the printed theorem has one
+    quantum for all, and its proof only needs that the two compared clients share theirs.
+
+    Attributes:
+        trackers: where leads are kept, by quantum.
+    """
+
+    def __init__(self, state: WorkerState) -> None:
+        """No client yet."""
+        self._state = state
+        limits = state.header.limits
+        self._kv_tokens = limits.kv_tokens
+        self._stated_max_input = limits.max_input
+        self._max_input = limits.max_input or 0
+        self.trackers: dict[int, GapTracker] = {}
+        self._sunk = 0
+        self._floor: int | None = None
+        self._update_floor()
+
+    def not_checked(self) -> Mapping[str, str]:
+        """The bounds that need a limit that the header does not state."""
+        if self._kv_tokens is not None:
+            return {}
+        reason = "the header states no limits.kv_tokens"
+        return {"deficit-floor": reason, "gap-backlogged": reason, "gap-any": reason}
+
+    def longer_input(self, input_tokens: int) -> None:
+        """A request with this input arrives. O(1), and O(quanta) where it is the longest so far."""
+        if self._stated_max_input is None and input_tokens > self._max_input:
+            self._max_input = input_tokens
+            self._update_floor()
+            for quantum, tracker in self.trackers.items():
+                tracker.bound = self._gap_bound(quantum)
+
+    def tracker(self, client: ClientState) -> GapTracker | None:
+        """Where the leads over and of ``client`` are kept; ``None`` if M is not stated. O(1)."""
+        if self._kv_tokens is None:
+            return None
+        tracker = self.trackers.get(client.quantum)
+        if tracker is None:
+            tracker = self.trackers[client.quantum] = GapTracker(self._gap_bound(client.quantum))
+        return tracker
+
+    def check_ceiling(self, client: ClientState) -> None:
+        """``q_i <= Q`` [DLPM App. A.1 eq. 1], after a refill. O(1)."""
+        ceiling = deficit_ceiling(client.quantum)
+        if client.deficit > ceiling:
+            self._state.violation(
+                "deficit-ceiling",
+                expected=f"a deficit of at most {ceiling}",
+                found=f"{client.deficit}",
+                client=client,
+            )
+
+    def check_floor(self, client: ClientState) -> None:
+        """``q_i > -U`` [DLPM App. A.1 eq. 2], after a charge. O(1).
+
+        A client that has sunk below is reported once, until it is above the floor again.
+        """
+        floor = self._floor
+        if floor is None:
+            return
+        if client.deficit > floor:
+            if client.below_floor:
+                client.below_floor = False
+                self._sunk -= 1
+        elif not client.below_floor:
+            client.below_floor = True
+            self._sunk += 1
+            self._state.violation(
+                "deficit-floor",
+                expected=f"a deficit above -U = {floor}",
+                found=f"{client.deficit}",
+                client=client,
+                unmet_hypothesis=self._unmet(),
+            )
+
+    def check_floors(self, lowest: int, served: Iterable[ClientState] | None) -> None:
+        """The same after a forward step that left no counter below ``lowest``; ``served``: if not the whole batch.
+
+        O(1) where all is well.
+        """
+        if self._floor is not None and (lowest <= self._floor or self._sunk):
+            for client in list(self._state.active if served is None else served):
+                self.check_floor(client)
+
+    def check_gaps(self) -> None:
+        """No lead above 2(U+Q) [DLPM Thm 4.1, 4.2], after a charge. O(quanta) where no lead can have grown so far."""
+        for quantum, tracker in self.trackers.items():
+            if tracker.total > tracker.alarm:
+                line = self._state.findings.line
+                for lead in tracker.leads_above_bound(self.active(quantum), line):
+                    self._report(lead, tracker.bound)
+
+    def active(self, quantum: int) -> list[ClientState]:
+        """Clients with this quantum and running requests. O(clients in the batch)."""
+        return [client for client in self._state.active if client.quantum == quantum]
+
+    def _report(self, lead: Lead, bound: int) -> None:
+        """Report a lead above the bound, under the theorem that it breaks."""
+        both = lead.ahead.backlog_line != 0 and lead.ahead.backlog_line <= lead.since
+        behind, ahead = lead.behind.id, lead.ahead.id
+        self._state.violation(
+            "gap-backlogged" if both else "gap-any",
+            expected=f"at most 2(U+Q) = {bound} more service for any client than for {behind!r} while it is backlogged",
+            found=f"{ahead!r} got {lead.amount} more since line {lead.since}",
+            client=lead.behind,
+            unmet_hypothesis=self._unmet(),
+        )
+
+    def _unmet(self) -> str | None:
+        """The hypothesis of the theorems that this run does not meet, if one is known."""
+        memory = self._state.header.memory
+        if memory == "reserving":
+            return None
+        if memory is None:
+            return "reserving admission of A.1 eq. 2 (the header does not say what memory is)"
+        return f"reserving admission of A.1 eq. 2 (memory is {memory})"
+
+    def _update_floor(self) -> None:
+        """Compute the floor anew, where M and an input are known."""
+        if self._kv_tokens is not None and self._max_input:
+            self._floor = deficit_floor_as_printed(self._state.cost, self._max_input, self._kv_tokens)
+
+    def _gap_bound(self, quantum: int) -> int:
+        """2(U+Q) for clients with this quantum."""
+        assert self._kv_tokens is not None
+        return service_gap_as_printed(self._state.cost, self._max_input, self._kv_tokens, quantum)
