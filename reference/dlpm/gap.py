@@ -52,26 +52,36 @@ class Gaps:
 class _Account:
     """Service of one client as a line: ``base`` at forward step ``since``, then ``rate`` more in each."""
 
-    __slots__ = ("base", "client", "rate", "since")
+    __slots__ = ("ahead", "backlogged", "base", "behind", "client", "rate", "since")
 
-    def __init__(self, client: ClientId) -> None:
-        """No service yet."""
+    def __init__(self, client: ClientId, now: int) -> None:
+        """No service yet, no pairs."""
         self.client = client
         self.base = 0
         self.rate = 0
-        self.since = 0
+        self.since = now
+        self.backlogged = False
+        self.behind: dict[ClientId, _Pair] = {}
+        self.ahead: dict[ClientId, _Pair] = {}
+
+    def service(self, now: int) -> int:
+        """Service received until forward step ``now``. O(1)."""
+        return self.base + self.rate * (now - self.since)
 
 
-class _Lowest:
-    """The lowest value that ``W_ahead - W_behind`` had in the period so far, and when."""
+class _Pair:
+    """An ordered pair of clients: the lowest value of ``D = W_ahead - W_behind`` in the period so far, and when."""
 
-    __slots__ = ("ahead", "at", "value")
+    __slots__ = ("ahead", "at", "behind", "lowest")
 
-    def __init__(self, ahead: _Account, value: int, at: int) -> None:
+    def __init__(self, ahead: _Account, behind: _Account, now: int) -> None:
         """A period of which only this moment is known."""
         self.ahead = ahead
-        self.value = value
-        self.at = at
+        self.behind = behind
+        self.lowest = ahead.service(now) - behind.service(now)
+        self.at = now
+        behind.behind[ahead.client] = self
+        ahead.ahead[behind.client] = self
 
 
 class BackloggedGap:
@@ -92,48 +102,50 @@ class BackloggedGap:
         """No clients, no service."""
         self._against_any = against_any
         self._accounts: dict[ClientId, _Account] = {}
-        self._behind: dict[ClientId, dict[ClientId, _Lowest]] = {}
         self._now = 0
         self._best: Gap | None = None
+        self._largest = 0
 
     def backlogged(self, client: ClientId) -> None:
         """``client`` is backlogged from now on: a new period begins for it. Nothing happens if it already is."""
-        if client in self._behind:
-            return
         account = self._account(client)
-        rivals = self._accounts if self._against_any else self._behind
-        service = self._service(account)
-        self._behind[client] = {}
-        for rival in rivals:
-            if rival != client:
-                other = self._accounts[rival]
-                self._behind[client][rival] = _Lowest(other, self._service(other) - service, self._now)
+        if account.backlogged:
+            return
+        account.backlogged = True
+        for other in self._accounts.values():
+            if other is not account and (self._against_any or other.backlogged):
+                _Pair(other, account, self._now)
                 if not self._against_any:
-                    self._behind[rival][client] = _Lowest(account, service - self._service(other), self._now)
+                    _Pair(account, other, self._now)
 
     def idle(self, client: ClientId) -> None:
         """``client`` is not backlogged from now on: its period ends here. Nothing happens if it was not."""
-        if client not in self._behind:
+        account = self._accounts.get(client)
+        if account is None or not account.backlogged:
             return
-        account = self._accounts[client]
-        self._observe(account, self._service(account), 0)
-        del self._behind[client]
+        self._observe(account, 0)
+        account.backlogged = False
+        for pair in account.behind.values():
+            del pair.ahead.ahead[client]
+        account.behind.clear()
         if not self._against_any:
-            for row in self._behind.values():
-                del row[client]
+            for pair in account.ahead.values():
+                del pair.behind.behind[client]
+            account.ahead.clear()
 
     def serve(self, client: ClientId, amount: int) -> None:
         """``client`` receives ``amount`` >= 0 of service at once."""
         account = self._account(client)
-        before = self._settle(account)
-        self._observe(account, before, amount)
+        self._observe(account, amount)
         account.base += amount
 
     def rate(self, client: ClientId, amount: int) -> None:
         """In every forward step from now on, ``client`` receives ``amount`` >= 0 of service."""
         account = self._account(client)
         if account.rate != amount:
-            self._observe(account, self._settle(account), 0)
+            self._observe(account, 0)
+            account.base = account.service(self._now)
+            account.since = self._now
             account.rate = amount
 
     def step(self) -> None:
@@ -143,65 +155,52 @@ class BackloggedGap:
     @property
     def max_gap(self) -> Gap | None:
         """The largest gap so far, the first of equals; ``None`` if no client ever got ahead of another."""
-        for client in self._behind:
-            account = self._accounts[client]
-            self._observe(account, self._service(account), 0)
+        for account in self._accounts.values():
+            self._observe(account, 0)
         return self._best
 
     def _account(self, client: ClientId) -> _Account:
         """The account of ``client``, opened at 0 if it is new."""
         account = self._accounts.get(client)
         if account is None:
-            account = self._accounts[client] = _Account(client)
-            account.since = self._now
+            account = _Account(client, self._now)
             if self._against_any:
-                for backlogged, row in self._behind.items():
-                    # It had no service while the backlogged client may have had some: the difference is lowest now.
-                    behind = self._service(self._accounts[backlogged])
-                    row[client] = _Lowest(account, -behind, self._now)
+                for other in self._accounts.values():
+                    if other.backlogged:
+                        # The new client had no service while the other may have had some: D is lowest now.
+                        _Pair(account, other, self._now)
+            self._accounts[client] = account
         return account
 
-    def _service(self, account: _Account) -> int:
-        """Service that a client has received so far. O(1)."""
-        return account.base + account.rate * (self._now - account.since)
+    def _observe(self, account: _Account, gain: int) -> None:
+        """``account`` is about to be served ``gain`` at once: look at D of every pair that it is in.
 
-    def _settle(self, account: _Account) -> int:
-        """Start the line of a client anew from here, and return its service."""
-        account.base = self._service(account)
-        account.since = self._now
-        return account.base
-
-    def _observe(self, account: _Account, service: int, gain: int) -> None:
-        """``account`` stands at ``service`` and is about to jump by ``gain``: look at D of every pair that it is in.
-
-        Of a pair's two differences one jumps down (its client is the one behind): that one is compared
-        first and may reach a new lowest value afterwards. The other jumps up: the other way round.
+        Where it is the one behind, D jumps down: compare first, for D may be lowest afterwards. Where it is the one
+        ahead, D jumps up: the other way round.
         """
         now = self._now
-        row = self._behind.get(account.client)
-        if row is not None:
-            for lowest in row.values():
-                ahead = lowest.ahead
-                difference = ahead.base + ahead.rate * (now - ahead.since) - service
-                self._compare(difference, lowest, account.client)
-                if difference - gain < lowest.value:
-                    lowest.value = difference - gain
-                    lowest.at = now
-        for client, others in self._behind.items():
-            found = others.get(account.client)
-            if found is not None:
-                behind = self._accounts[client]
-                difference = service - behind.base - behind.rate * (now - behind.since)
-                if difference < found.value:
-                    found.value = difference
-                    found.at = now
-                self._compare(difference + gain, found, client)
+        service = account.service(now)
+        for pair in account.behind.values():
+            other = pair.ahead
+            difference = other.base + other.rate * (now - other.since) - service
+            if difference - pair.lowest > self._largest:
+                self._found(pair, difference)
+            if difference - gain < pair.lowest:
+                pair.lowest = difference - gain
+                pair.at = now
+        for pair in account.ahead.values():
+            other = pair.behind
+            difference = service - other.base - other.rate * (now - other.since)
+            if difference < pair.lowest:
+                pair.lowest = difference
+                pair.at = now
+            if difference + gain - pair.lowest > self._largest:
+                self._found(pair, difference + gain)
 
-    def _compare(self, difference: int, lowest: _Lowest, behind: ClientId) -> None:
-        """Keep the gap from the lowest value to ``difference`` if it is the largest so far."""
-        amount = difference - lowest.value
-        if amount > (self._best.amount if self._best is not None else 0):
-            self._best = Gap(amount, lowest.ahead.client, behind, lowest.at, self._now)
+    def _found(self, pair: _Pair, difference: int) -> None:
+        """D of ``pair`` stands higher above its lowest value than any before."""
+        self._largest = difference - pair.lowest
+        self._best = Gap(self._largest, pair.ahead.client, pair.behind.client, pair.at, self._now)
 
 
 class BothGaps:

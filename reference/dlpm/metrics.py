@@ -18,7 +18,7 @@ from dlpm.request import ClientId, RequestId
 from dlpm.service_curve import ServiceLine
 from dlpm.summary import ClientSummary, CurvePoint, RunSummary, jain_index, quantiles
 
-GAP_CLIENTS = 100
+GAP_CLIENTS = 64
 """How many clients, the first to arrive, are watched for service gaps unless told otherwise."""
 
 
