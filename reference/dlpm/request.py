@@ -17,9 +17,9 @@ class Request:
     """One call to the model.
 
     The prompt is given as ``prompt`` (token ids) or as ``blocks`` (hashes of consecutive blocks, equal hashes
-    at equal depth below equal prefixes meaning equal tokens); exactly one of the two is non-empty. With ``blocks``,
-    ``input_tokens`` says how many tokens they stand for: the last block may be partial, or a tail
-    shorter than a block may have no hash at all.
+    at equal depth below equal prefixes meaning equal tokens); never as both. With ``blocks``, ``input_tokens`` says
+    how many tokens they stand for: the last block may be partial, or a tail shorter than a block may have no hash at
+    all, and then a prompt shorter than a block has neither.
 
     Attributes:
         id: unique in its workload.
@@ -79,11 +79,12 @@ def sequence_blocks(request: Request, block_size: int) -> tuple[BlockKey, ...]:
 
     Without a known reply this is the prompt alone. O((input + output) / block_size).
     """
-    if request.blocks:
-        if not request.reply_blocks:
-            return request.blocks
+    if request.reply_blocks:
+        # Asked first: a prompt shorter than a block may have no hash, and its reply may still complete some.
         full = request.input_tokens // block_size
         return request.blocks[:full] + request.reply_blocks
+    if request.blocks:
+        return request.blocks
     return _cut(request.prompt + request.reply, block_size)
 
 

@@ -135,18 +135,21 @@ def _by_field(name: str) -> ClientRule:
     """Take the value of a field."""
 
     def client(origin: Origin) -> ClientId:
-        value = origin.fields.get(name)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return str(value)
-        if isinstance(value, str) and value and is_unicode(value):
-            return value
-        usable = [key for key, value in origin.fields.items() if isinstance(value, str | int | float)]
-        message = (
-            f"expected text or a number in field {name!r}, which the rule names; the record has {', '.join(usable)}"
-        )
+        found = _named(origin.fields.get(name))
+        if found is not None:
+            return found
+        usable = ", ".join(key for key, value in origin.fields.items() if _named(value) is not None)
+        message = f"expected text or a number in field {name!r}, which the rule names; the record has {usable}"
         raise InputError(message, field="clients")
 
     return client
+
+
+def _named(value: JsonValue) -> ClientId | None:
+    """The client that a value names: a non-empty text, or a number."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    return value if isinstance(value, str) and value and is_unicode(value) else None
 
 
 def _by_session(origin: Origin) -> ClientId:
