@@ -2,12 +2,15 @@
 
 The proofs evaluate these functions on symbolic integers, conformance enforces them, reports draw them. Parameters
 carry the paper's meaning [DLPM Table 1]: ``max_input`` is ``L_input``, ``max_output`` is ``L_output``, ``kv_tokens``
-is ``M`` (all in tokens), ``quantum`` is ``Q^u`` (weighted tokens).
+is ``M`` (all in tokens), ``max_running`` is the largest running batch ``B`` in requests, ``quantum`` is ``Q^u``
+(weighted tokens). ``None`` stands for a limit that is not set. Results are in weighted tokens unless said otherwise.
 """
 
 from __future__ import annotations
 
 from dlpm.cost import CostModel
+
+# -- as printed --------------------------------------------------------------------------------------------------------
 
 
 def service_unit(cost: CostModel, max_input: int, kv_tokens: int) -> int:
@@ -28,3 +31,57 @@ def deficit_floor_as_printed(cost: CostModel, max_input: int, kv_tokens: int) ->
 def service_gap_as_printed(cost: CostModel, max_input: int, kv_tokens: int, quantum: int) -> int:
     """``2 (U + Q^u)``: service gap of two backlogged clients, or of a backlogged and any client [DLPM Thm 4.1, 4.2]."""
     return 2 * (service_unit(cost, max_input, kv_tokens) + quantum)
+
+
+# -- as they are, under reserving memory -------------------------------------------------------------------------------
+
+
+def tight_unit(
+    cost: CostModel,
+    max_input: int,
+    kv_tokens: int,
+    *,
+    max_output: int | None = None,
+    max_running: int | None = None,
+) -> int:
+    """``U*``: the most that one client can be charged after its counter was last seen positive.
+
+    That is ``w_e * e`` for the last request let in, and ``w_q`` for each output token then reserved. Extend tokens
+    and reserved outputs share ``M``: ``w_e * e + w_q * (M - e)`` is largest at an end of ``1 <= e <= L_input``. A limit
+    on outputs caps what is reserved: at ``L_output`` for a request alone, at ``B * L_output`` for a batch of ``B``,
+    whose other requests hold at least one prompt token (they may share it).
+    """
+    longest = min(max_input, kv_tokens - 1)
+    alone = _costliest(cost, longest, kv_tokens, max_output)
+    if max_running == 1:
+        return alone
+    batch_outputs = None if max_output is None or max_running is None else max_running * max_output
+    return max(alone, _costliest(cost, longest, kv_tokens - 1, batch_outputs))
+
+
+def _costliest(cost: CostModel, longest: int, room: int, most_reserved: int | None) -> int:
+    """The largest ``w_e * e + w_q * min(most_reserved, room - e)`` over ``1 <= e <= longest``.
+
+    As ``e`` grows, it rises until ``room`` squeezes the reservation; from that bend on its slope is ``w_e - w_q``. So
+    it is largest at the bend or at an end.
+    """
+    if most_reserved is None:
+        most_reserved = room - 1
+    bend = min(max(room - most_reserved, 1), longest)
+    at_bend = cost.extend(bend) + cost.output(min(most_reserved, room - bend))
+    at_end = cost.extend(longest) + cost.output(min(most_reserved, room - longest))
+    return max(at_bend, at_end)
+
+
+def deficit_floor(tight: int, unit: int = 1) -> int:
+    """``q_i >= unit - U*``: the lowest value of a deficit counter, ``tight`` being its ``U*``.
+
+    A client is let in with a counter of at least ``unit``, which is 1 or any common divisor of ``w_e``, ``w_q`` and the
+    client's quantum: all its counters are multiples of that.
+    """
+    return unit - tight
+
+
+def service_gap(quantum: int, floor: int) -> int:
+    """``2 (Q^u - floor)``: what [DLPM Thm 4.1, 4.2] bound, for counters that stay between ``floor`` and ``quantum``."""
+    return 2 * (deficit_ceiling(quantum) - floor)
