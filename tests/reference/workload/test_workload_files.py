@@ -277,3 +277,13 @@ def test_a_truncated_gzip_file_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("line", [line for line, _, _ in WRONG_FIELD])
 def test_the_schema_refuses_what_is_wrong_within_one_line(line: str) -> None:
     assert not VALIDATOR.is_valid(json.loads(line))
+
+
+def test_the_example_in_the_documentation_is_a_valid_file(tmp_path: Path, repository: Path) -> None:
+    text = (repository / "docs" / "formats" / "workload.md").read_text("utf-8")
+    lines = [line.strip() for line in text.splitlines() if line.startswith("    {")]
+    workload = read_lines(tmp_path, *lines)
+    assert [request.id for request in workload.requests] == ["r1", "r2", "r3"]
+    assert workload.requests[2].parents == ("r2",)
+    for line in lines:
+        assert list(VALIDATOR.iter_errors(json.loads(line))) == []
