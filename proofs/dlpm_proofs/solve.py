@@ -15,19 +15,7 @@ from itertools import chain
 from pathlib import Path as FilePath
 
 from dlpm_proofs.solvers import CVC5, Z3, Answer, Solver, Status
-from dlpm_proofs.terms import (
-    AtMostZero,
-    Formula,
-    Not,
-    Poly,
-    atoms,
-    flags,
-    holds,
-    product_facts,
-    product_name,
-    smtlib,
-    substitute,
-)
+from dlpm_proofs.terms import NO_PRODUCTS, Formula, Not, Products, atoms, flags, holds, product_name, smtlib, substitute
 
 TIME_LIMIT_S = 10.0
 """No obligation may take longer than this with either solver."""
@@ -59,20 +47,18 @@ class Finding(StrEnum):
 class Obligation:
     """Is ``question`` possible under ``assumptions``? ``expect`` says what must come out.
 
-    ``factors`` are what stands in products; the sign facts of their products with everything compared, and with the
-    extra ``cuts``, are added to the assumptions.
+    The sign facts of its ``products`` are added to the assumptions.
     """
 
     name: str
     assumptions: tuple[Named, ...]
     question: Formula
     expect: Expectation
-    factors: tuple[Poly, ...] = ()
-    cuts: tuple[Poly, ...] = ()
+    products: Products = NO_PRODUCTS
 
     def facts(self) -> tuple[Formula, ...]:
         """The sign facts that solvers get along."""
-        return product_facts(self.factors, (*self.formulas(), *(AtMostZero(cut) for cut in self.cuts)))
+        return self.products.facts(self.formulas())
 
     def given(self, values: Mapping[str, int]) -> Obligation:
         """The obligation for these parameters only."""
@@ -81,8 +67,7 @@ class Obligation:
             tuple((label, substitute(formula, values)) for label, formula in self.assumptions),
             substitute(self.question, values),
             self.expect,
-            tuple(factor.with_values(values) for factor in self.factors),
-            tuple(cut.with_values(values) for cut in self.cuts),
+            self.products.with_values(values),
         )
 
     def formulas(self) -> tuple[Formula, ...]:
@@ -111,11 +96,10 @@ def claim(
     name: str,
     assumptions: Sequence[Named],
     goal: Formula,
-    factors: Sequence[Poly] = (),
-    cuts: Sequence[Poly] = (),
+    products: Products = NO_PRODUCTS,
 ) -> Obligation:
     """``goal`` follows from ``assumptions``."""
-    return Obligation(name, tuple(assumptions), Not(goal), Expectation.NEVER, tuple(factors), tuple(cuts))
+    return Obligation(name, tuple(assumptions), Not(goal), Expectation.NEVER, products)
 
 
 def possible(

@@ -259,30 +259,56 @@ def substitute(formula: Formula, values: Mapping[str, int]) -> Formula:
             return Or(tuple(substitute(part, values) for part in formulas))
 
 
+@dataclass(frozen=True, slots=True)
+class Products:
+    """Which products an obligation speaks of, so that solvers can be told what their factors' signs say.
+
+    ``factors`` multiply; what they multiply are polynomials of ``counts`` only (a weight never multiplies what is
+    weighted already). ``cuts`` are polynomials to be multiplied although nothing compares them with zero.
+    """
+
+    factors: tuple[Poly, ...] = ()
+    counts: frozenset[str] = frozenset()
+    cuts: tuple[Poly, ...] = ()
+
+    def with_values(self, values: Mapping[str, int]) -> Products:
+        """The same with numbers in place of some unknowns."""
+        return Products(
+            tuple(factor.with_values(values) for factor in self.factors),
+            self.counts,
+            tuple(cut.with_values(values) for cut in self.cuts),
+        )
+
+    def facts(self, formulas: Iterable[Formula]) -> tuple[Formula, ...]:
+        """Sign facts of every factor with every polynomial of counts compared in ``formulas``. O(factors * atoms)."""
+        compared = chain.from_iterable(atoms(formula) for formula in formulas) if self.factors else ()
+        multiplied: dict[Poly, None] = {}
+        for inner in chain(compared, self.cuts):
+            names = inner.names()
+            if names and names <= self.counts and -inner not in multiplied:
+                multiplied[inner] = None
+        return tuple(
+            fact
+            for factor in self.factors
+            for inner in multiplied
+            if factor.as_constant() is None and not inner.names() & factor.names()
+            for fact in sign_facts(factor, inner)
+        )
+
+
+NO_PRODUCTS = Products()
+"""Nothing is multiplied."""
+
+
 def sign_facts(left: Poly, right: Poly) -> tuple[Formula, ...]:
     """What the signs of two factors say about their product; true for all integers."""
     product = left * right
-    zero = Poly.constant(0)
     return (
-        implies(And((at_least(left, zero), at_least(right, zero))), at_least(product, zero)),
-        implies(And((at_least(left, zero), at_most(right, zero))), at_most(product, zero)),
-        implies(And((at_most(left, zero), at_least(right, zero))), at_most(product, zero)),
-        implies(And((at_most(left, zero), at_most(right, zero))), at_least(product, zero)),
+        implies(And((at_least(left, 0), at_least(right, 0))), at_least(product, 0)),
+        implies(And((at_least(left, 0), at_most(right, 0))), at_most(product, 0)),
+        implies(And((at_most(left, 0), at_least(right, 0))), at_most(product, 0)),
+        implies(And((at_most(left, 0), at_most(right, 0))), at_least(product, 0)),
     )
-
-
-def product_facts(factors: Iterable[Poly], formulas: Iterable[Formula]) -> tuple[Formula, ...]:
-    """Sign facts of every factor with every polynomial compared in ``formulas`` that shares no unknown with it.
-
-    O(factors x atoms). A comparison that already holds products of a factor gains nothing from being multiplied again.
-    """
-    compared = dict.fromkeys(chain.from_iterable(atoms(formula) for formula in formulas))
-    facts: dict[Formula, None] = {}
-    for factor in factors:
-        for inner in compared:
-            if inner.as_constant() is None and not inner.names() & factor.names():
-                facts.update(dict.fromkeys(sign_facts(factor, inner)))
-    return tuple(facts)
 
 
 def smtlib(formula: Formula) -> str:

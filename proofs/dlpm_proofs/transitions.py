@@ -22,7 +22,21 @@ from dlpm.policies.dlpm import DLPM, Visit
 from dlpm.request import ClientId
 from dlpm_proofs.solve import Named, Obligation, claim, possible
 from dlpm_proofs.symbolic import Exploration, Path, SymInt, covering
-from dlpm_proofs.terms import Flag, Formula, Not, Poly, all_of, any_of, at_least, at_most, between, equal, implies
+from dlpm_proofs.terms import (
+    NO_PRODUCTS,
+    Flag,
+    Formula,
+    Not,
+    Poly,
+    Products,
+    all_of,
+    any_of,
+    at_least,
+    at_most,
+    between,
+    equal,
+    implies,
+)
 
 F, G, OTHER = "f", "g", "other"
 CLIENTS = (F, G, OTHER)
@@ -54,6 +68,17 @@ PARAMETERS: tuple[Named, ...] = (
 )
 
 FITS = "memory can hold the request"
+
+COUNTS = frozenset(
+    {"e", "o", "held", "r", "L_in", "L_out", "M", "B"} | {f"{name}_{client}" for name in "Rn" for client in CLIENTS}
+)
+"""Unknowns that count tokens or requests: weights multiply these."""
+
+WEIGHTED = Products((W_E, W_Q), COUNTS)
+"""Products of a weight and a count."""
+
+COMPARED_WEIGHTS = Products((W_E, W_Q, W_E - W_Q), COUNTS)
+"""The same where it matters which weight is larger."""
 
 SAMPLE: Mapping[str, int] = {
     "w_e": 1,
@@ -115,16 +140,15 @@ class Transition:
         self,
         hypotheses: Sequence[Named],
         invariant: Callable[[State], Formula],
-        factors: Sequence[Poly] = (),
-        cuts: Sequence[Poly] = (),
+        products: Products = NO_PRODUCTS,
     ) -> tuple[Obligation, ...]:
         """The invariant survives every path, no path was left out, and the transition can happen at all."""
         assumptions = (*hypotheses, *self.contract, ("the invariant holds before", invariant(BEFORE)))
         broken = any_of(*(all_of(path.condition(), Not(_after(path, invariant))) for path in self.paths))
         happens = Flag(FITS) if self.visited is not None else all_of()
         return (
-            claim(f"{self.name} keeps the invariant", assumptions, Not(broken), factors, cuts),
-            claim(f"{self.name}: no path is left out", (*hypotheses, *self.contract), covering(self.paths)),
+            claim(f"{self.name} keeps the invariant", assumptions, Not(broken), products),
+            claim(f"{self.name}: no path is left out", (*PARAMETERS, *self.contract), covering(self.paths)),
             possible(f"{self.name} can happen", assumptions, happens, SAMPLE),
         )
 

@@ -19,6 +19,7 @@ from typer.exceptions import TyperException
 
 from dlpm.errors import InputError
 from dlpm_engine.cli import run as run_command
+from dlpm_engine.cli import verify as verify_command
 
 EXIT_INPUT = 2
 EXIT_INTERRUPTED = 128 + signal.SIGINT
@@ -50,6 +51,7 @@ def _options(
 
 
 run_command.register(app)
+verify_command.register(app)
 
 
 def execute(arguments: Sequence[str]) -> int:

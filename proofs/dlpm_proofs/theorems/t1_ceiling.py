@@ -16,8 +16,7 @@ from dlpm_proofs.transitions import (
     PARAMETERS,
     QUANTUM,
     REFERENCE,
-    W_E,
-    W_Q,
+    WEIGHTED,
     Algorithm,
     F,
     Memory,
@@ -45,7 +44,7 @@ def obligations(algorithm: Algorithm = REFERENCE) -> Iterator[Obligation]:
     start = all_of(*(at_least(definition.symbol, 0) for definition in CEILING.values()))
     yield claim("all counters start at 0, which is not above", hypotheses, start)
     for transition in transitions(algorithm, Memory.ANY):
-        yield from transition.obligations(hypotheses, invariant, (W_E, W_Q))
+        yield from transition.obligations(hypotheses, invariant, WEIGHTED)
     yield CEILING[F].total
 
 

@@ -17,17 +17,18 @@ from dlpm_proofs.deepest import CLIENT, Limits
 from dlpm_proofs.definitions import Definition, cost, define, tight_unit
 from dlpm_proofs.scenario import OneByOne
 from dlpm_proofs.solve import Obligation, claim
-from dlpm_proofs.terms import Formula, Poly, all_of, at_least, at_most, less
+from dlpm_proofs.terms import Formula, Poly, Products, all_of, at_least, at_most, less
 from dlpm_proofs.theorem import Theorem, Verdict
 from dlpm_proofs.transitions import (
     BEFORE,
     CLIENTS,
+    COMPARED_WEIGHTS,
+    COUNTS,
     EXTEND,
     L_IN,
     L_OUT,
     PARAMETERS,
     REFERENCE,
-    W_E,
     W_Q,
     Algorithm,
     B,
@@ -39,8 +40,6 @@ from dlpm_proofs.transitions import (
     transitions,
 )
 from dlpm_proofs.witness import Demonstration, Setting
-
-ONE = Poly.constant(1)
 
 
 def accounts(state: State) -> Formula:
@@ -65,6 +64,13 @@ def floor(*, limited: bool) -> Definition:
 
 FLOOR = Poly.unknown("floor")
 
+LIMITED_PRODUCTS = Products(
+    (*COMPARED_WEIGHTS.factors, L_OUT, W_Q * L_OUT),
+    COUNTS,
+    # Where memory begins to squeeze the reservation of the costliest request: see `bounds.tight_unit`.
+    (EXTEND - M + L_OUT, EXTEND - M + Poly.constant(1) + B * L_OUT),
+)
+
 
 def invariant(state: State) -> Formula:
     """``q_i - w_q * R_i >= 1 - U*``: even when all that is reserved has been decoded, the floor holds."""
@@ -77,15 +83,13 @@ def obligations(algorithm: Algorithm = REFERENCE, *, limited: bool = False) -> I
     """The invariant holds at the start, every transition keeps it, and it implies the floor."""
     unit = tight_unit(limited=limited)
     hypotheses = (*PARAMETERS, unit.meaning, floor(limited=limited).meaning)
-    factors = (W_E, W_Q, W_E - W_Q, *((L_OUT, W_Q * L_OUT) if limited else ()))
-    # Where memory begins to squeeze the reservation of the costliest request: see `bounds.tight_unit`.
-    bends = (EXTEND - M + L_OUT, EXTEND - M + ONE + B * L_OUT) if limited else ()
+    products = LIMITED_PRODUCTS if limited else COMPARED_WEIGHTS
     yield unit.total
-    yield claim("all counters start at 0, which is not below", hypotheses, at_most(FLOOR, 0), factors, bends)
+    yield claim("all counters start at 0, which is not below", hypotheses, at_most(FLOOR, 0), products)
     for transition in transitions(algorithm, Memory.RESERVING):
-        yield from transition.obligations(hypotheses, invariant, factors, bends)
+        yield from transition.obligations(hypotheses, invariant, products)
     given = (*hypotheses, ("the invariant holds", invariant(BEFORE)))
-    yield claim("no counter is below the floor", given, at_least(BEFORE[F].deficit, FLOOR), factors)
+    yield claim("no counter is below the floor", given, at_least(BEFORE[F].deficit, FLOOR), products)
 
 
 def printed_obligations(algorithm: Algorithm = REFERENCE) -> Iterator[Obligation]:
@@ -95,7 +99,7 @@ def printed_obligations(algorithm: Algorithm = REFERENCE) -> Iterator[Obligation
         "printed floor", lambda symbol: bounds.deficit_floor_as_printed(cost(symbol), symbol(L_IN), symbol(M))
     )
     hypotheses = (*PARAMETERS, tight_unit(limited=False).meaning, floor(limited=False).meaning, printed.meaning)
-    yield claim("-U lies below the tight floor", hypotheses, less(printed.symbol, FLOOR), (W_E, W_Q, W_E - W_Q))
+    yield claim("-U lies below the tight floor", hypotheses, less(printed.symbol, FLOOR), COMPARED_WEIGHTS)
 
 
 # -- the floor is reached, and not passed ------------------------------------------------------------------------------

@@ -19,13 +19,13 @@ from dlpm_proofs.terms import Formula, Poly, absolute_at_most, all_of, at_least,
 from dlpm_proofs.theorem import Theorem, Verdict
 from dlpm_proofs.transitions import (
     BEFORE,
+    COMPARED_WEIGHTS,
     L_IN,
     PARAMETERS,
     QUANTUM,
     REFERENCE,
     SAMPLE,
-    W_E,
-    W_Q,
+    WEIGHTED,
     Algorithm,
     F,
     G,
@@ -80,7 +80,7 @@ def _inductive(
     always: tuple[Named, ...] = tuple((f"{client} is backlogged", queued(client)) for client in backlogged)
     for transition in transitions(algorithm, Memory.ANY):
         assumed = (*hypotheses, *always) if transition.visited is not None else hypotheses
-        yield from transition.obligations(assumed, invariant, (W_E, W_Q))
+        yield from transition.obligations(assumed, invariant, WEIGHTED)
 
 
 def between_backlogged(algorithm: Algorithm = REFERENCE) -> Iterator[Obligation]:
@@ -111,7 +111,7 @@ def printed_gap() -> Iterator[Obligation]:
     )
     hypotheses = (*PARAMETERS, unit.meaning, floor.meaning, *counters_in_range()[1:], printed.meaning)
     yield claim(
-        "2 (Q - floor) < 2 (U + Q)", hypotheses, at_most(GAP, printed.symbol - Poly.constant(1)), (W_E, W_Q, W_E - W_Q)
+        "2 (Q - floor) < 2 (U + Q)", hypotheses, at_most(GAP, printed.symbol - Poly.constant(1)), COMPARED_WEIGHTS
     )
 
 

@@ -1,0 +1,74 @@
+"""Decide theorems, on several processes, and write what was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from dlpm.errors import InputError
+from dlpm_proofs.solve import default_solvers, write_smt2
+from dlpm_proofs.theorem import Prover, Result, Theorem
+from dlpm_proofs.theorems import THEOREMS
+
+
+def chosen(names: Sequence[str]) -> tuple[Theorem, ...]:
+    """The theorems of these ids, in the order of the table; ``T3`` stands for all its cases, no name for everything.
+
+    Raises:
+        InputError: no theorem has that id.
+    """
+    for name in names:
+        if not any(_named(theorem, name) for theorem in THEOREMS):
+            known = ", ".join(dict.fromkeys(theorem.id.partition("/")[0] for theorem in THEOREMS))
+            raise InputError(
+                f"expected one of {known} or a case such as {THEOREMS[1].id}, found {name!r}", field="theorem"
+            )
+    return tuple(theorem for theorem in THEOREMS if not names or any(_named(theorem, name) for name in names))
+
+
+def _named(theorem: Theorem, name: str) -> bool:
+    """``name`` is the theorem's id, or the part before its case; letters of either size."""
+    wanted = name.casefold()
+    return wanted in (theorem.id.casefold(), theorem.id.partition("/")[0].casefold())
+
+
+def decide_all(theorems: Sequence[Theorem], *, jobs: int, with_mutants: bool = True) -> Iterator[Result]:
+    """Decide theorems on ``jobs`` processes, and yield the results in order."""
+    if jobs <= 1 or len(theorems) <= 1:
+        prover = Prover(default_solvers(), with_mutants=with_mutants)
+        yield from (prover.decide(theorem) for theorem in theorems)
+        return
+    with ProcessPoolExecutor(jobs) as pool:
+        futures = [pool.submit(_decide, theorem.id, with_mutants) for theorem in theorems]
+        yield from (future.result() for future in futures)
+
+
+_PROVERS: dict[bool, Prover] = {}
+
+
+def _decide(theorem_id: str, with_mutants: bool) -> Result:
+    """Decide one theorem in a process that may already have decided others."""
+    prover = _PROVERS.setdefault(with_mutants, Prover(default_solvers(), with_mutants=with_mutants))
+    return prover.decide(next(theorem for theorem in THEOREMS if theorem.id == theorem_id))
+
+
+def write_all_smt2(results: Sequence[Result], folder: Path) -> int:
+    """Write every obligation into ``folder``; returns how many files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return len(
+        {write_smt2(outcome.obligation, folder, result.theorem.id) for result in results for outcome in result.outcomes}
+    )
+
+
+def write_witnesses(results: Sequence[Result], folder: Path) -> dict[str, Path]:
+    """Write workload and event log of every demonstration that has one; returns the first log of each theorem."""
+    folder.mkdir(parents=True, exist_ok=True)
+    first: dict[str, Path] = {}
+    for result in results:
+        for number, shown in enumerate((s for s in result.demonstrations if s.replay is not None), start=1):
+            assert shown.replay is not None
+            stem = f"{result.theorem.id.replace('/', '-').replace('*', '-tight').lower()}-{number}"
+            _, log = shown.replay.write(folder, stem)
+            first.setdefault(result.theorem.id, log)
+    return first
