@@ -48,29 +48,30 @@ class WorkerConfig:
 
 @dataclass(slots=True)
 class QueuedRequest:
-    """A request in the waiting queue, with what it generated before a preemption and its remembered prefix match."""
+    """A request in the waiting queue, and later in the running batch, with its remembered prefix match.
 
+    ``resident`` are the tokens that must be in memory once it runs: its input and what it has generated so far.
+    ``id`` and ``client`` are those of ``request``, kept here because policies ask for them most often.
+    """
+
+    id: RequestId
+    client: ClientId
     request: Request
     rank: int
     blocks: tuple[BlockKey, ...]
     match: Match
-    generated: int = 0
+    resident: int
     admitted: bool = False
 
     @property
-    def id(self) -> RequestId:
-        """Its name."""
-        return self.request.id
+    def generated(self) -> int:
+        """Output tokens so far; more than 0 in the queue after a preemption."""
+        return self.resident - self.request.input_tokens
 
     @property
-    def client(self) -> ClientId:
-        """Who pays."""
-        return self.request.client
-
-    @property
-    def resident(self) -> int:
-        """Tokens that must be in memory once it runs."""
-        return self.request.input_tokens + self.generated
+    def output_left(self) -> int:
+        """The most output tokens that may still come."""
+        return self.request.max_output - self.generated
 
 
 @dataclass(slots=True)

@@ -82,7 +82,17 @@ class Worker:
         self.policy.arrive(request.client, self.queued_clients())
         blocks = cacheable_blocks(request, self.config.block_size)
         self._rank += 1
-        self._enqueue(QueuedRequest(request, self._rank, blocks, self.cache.start()))
+        self._enqueue(
+            QueuedRequest(
+                id=request.id,
+                client=request.client,
+                request=request,
+                rank=self._rank,
+                blocks=blocks,
+                match=self.cache.start(),
+                resident=request.input_tokens,
+            )
+        )
         if self._sink:
             self._sink(
                 Arrive(
@@ -144,16 +154,18 @@ class Worker:
         self._forward()
         return self._finish()
 
-    # What the policy sees (dlpm.policies.base.AdmissionStep).
+    # What the policy sees (dlpm.policies.base.AdmissionStep), and hands back: this worker's own queued requests.
 
     def matched(self, request: Waiting) -> int:
         """Tokens of ``request`` in the cache now, at most all but one [DLPM §4.1]. Amortized O(1)."""
-        queued = self._own(request)
-        return min(self.cache.match(queued.blocks, queued.match).node.end, queued.resident - 1)
+        assert isinstance(request, QueuedRequest)
+        cached = self.cache.match(request.blocks, request.match).node.end
+        return cached if cached < request.resident else request.resident - 1
 
     def may_fit(self, request: Waiting) -> bool:
         """False only if ``request`` could not be admitted even with all but one of its tokens cached. O(1)."""
-        return self._can_add(self._own(request), self.free_tokens(), 1)
+        assert isinstance(request, QueuedRequest)
+        return self._can_add(request, self.free_tokens(), 1)
 
     def try_admit(self, request: Waiting) -> int | None:
         """``CanAdd(r)`` and ``B <- B + r``: the extend tokens, or ``None`` [DLPM Alg. 1 ll. 21-24].
@@ -162,16 +174,16 @@ class Worker:
         fit once they are locked too? The second is less where the last token of a cached block is computed again.
         O(1) if it plainly does not fit, O(its blocks) if it is admitted.
         """
-        queued = self._own(request)
-        matched = self.matched(queued)
-        extend = queued.resident - matched
-        if not self._can_add(queued, self.free_tokens(), extend):
+        assert isinstance(request, QueuedRequest)
+        matched = self.matched(request)
+        extend = request.resident - matched
+        if not self._can_add(request, self.free_tokens(), extend):
             return None
-        node = self._locked_end(queued.match.node, matched)
-        private = queued.resident - node.end
-        if not self._can_add(queued, self.free_tokens() - self.cache.unlocked_above(node), private):
+        node = self._locked_end(request.match.node, matched)
+        private = request.resident - node.end
+        if not self._can_add(request, self.free_tokens() - self.cache.unlocked_above(node), private):
             return None
-        self._admit(queued, node, matched, private)
+        self._admit(request, node, matched, private)
         return extend
 
     def considered(self, order: Sequence[Waiting]) -> None:
@@ -212,19 +224,12 @@ class Worker:
 
     # Memory and batch.
 
-    @staticmethod
-    def _own(request: Waiting) -> QueuedRequest:
-        """The worker's own record behind what a policy handed back."""
-        assert isinstance(request, QueuedRequest)
-        return request
-
     def _can_add(self, queued: QueuedRequest, free: int, extend: int) -> bool:
         """``CanAdd`` for a request that needs ``extend`` tokens of the ``free`` ones before its output. O(1)."""
         config = self.config
         if config.max_running is not None and len(self.running) >= config.max_running:
             return False
-        output_left = queued.request.max_output - queued.generated
-        return config.memory.can_add(free, extend, output_left, len(self.running))
+        return config.memory.can_add(free, extend, queued.output_left, len(self.running))
 
     @staticmethod
     def _locked_end(node: Node, matched: int) -> Node:
@@ -235,7 +240,7 @@ class Worker:
     def _admit(self, queued: QueuedRequest, node: Node, matched: int, private: int) -> None:
         """``B <- B + r``, ``Queue <- Queue - r`` [Alg. 1 ll. 22, 24]: lock, make room, set aside, perhaps insert."""
         self.cache.lock(node)
-        reserved = self.config.memory.reserve(queued.request.max_output - queued.generated)
+        reserved = self.config.memory.reserve(queued.output_left)
         self._set_aside += private + reserved
         run = RunningRequest(queued, node, matched, queued.resident - matched, private, reserved, node)
         self.running.append(run)
@@ -320,7 +325,7 @@ class Worker:
         for run in self.running:
             client = run.queued.client
             batch[client] = batch.get(client, 0) + 1
-            run.queued.generated += 1
+            run.queued.resident += 1
             run.private += 1
             if run.reserved:
                 run.reserved -= 1

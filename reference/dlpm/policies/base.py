@@ -88,7 +88,7 @@ class Policy(Protocol):
 def longest_prefix_first(step: AdmissionStep) -> list[Waiting]:
     """The waiting queue by matched prefix length, longest first; ties in order of arrival [DLPM Alg. 1 l. 16].
 
-    O(n log n) in the queue's length (near-linear where the order changed little since the queue is already sorted by
-    arrival), plus the matching.
+    Ties keep the order of the queue, which is that of arrival: sorting is stable, also in reverse. O(n log n) in the
+    queue's length, plus the matching.
     """
-    return sorted(step.waiting(), key=lambda request: (-step.matched(request), request.rank))
+    return sorted(step.waiting(), key=step.matched, reverse=True)

@@ -6,15 +6,14 @@ What the printed loop does instead is kept in `dlpm_literal.py`; docs/decisions 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from dlpm.ledger import Ledger
 from dlpm.policies.base import AdmissionStep, Waiting, longest_prefix_first
 from dlpm.request import ClientId
 
 
-@dataclass(frozen=True, slots=True)
-class Visit:
+class Visit(NamedTuple):
     """What one visit of a queued request did: whether it refilled, and the extend tokens if it admitted."""
 
     refilled: bool
