@@ -41,7 +41,7 @@ class Rules:
     quanta: Mapping[str, int] = field(default_factory=dict)
 
     def quantum_of(self, client: str) -> int:
-        return self.quanta[client] if client in self.quanta else self.quantum
+        return self.quanta.get(client, self.quantum)
 
 
 @dataclass
