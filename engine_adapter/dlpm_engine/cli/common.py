@@ -24,12 +24,14 @@ _PATIENCE_S = 2.0
 
 def output_console(json_file: str | None = None) -> Console:
     """Where tables go: standard output, or standard error if ``json_file`` is standard output."""
-    return Console(file=sys.stderr if json_file == STDOUT else sys.stdout, soft_wrap=False)
+    file = sys.stderr if json_file == STDOUT else sys.stdout
+    # What is printed is data: `:100:` in it is a line number, and `[red]` may be somebody's name.
+    return Console(file=file, markup=False, emoji=False, highlight=False)
 
 
 def say(console: Console, text: str) -> None:
-    """Print text as it is: no markup, and no line broken."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    """Print text as it is, with no line broken."""
+    console.print(text, soft_wrap=True)
 
 
 def write_json(file: str, value: JsonValue) -> None:

@@ -18,6 +18,7 @@ import typer
 from typer.exceptions import TyperException
 
 from dlpm.errors import InputError
+from dlpm_engine.cli import check as check_command
 from dlpm_engine.cli import run as run_command
 from dlpm_engine.cli import verify as verify_command
 
@@ -51,6 +52,7 @@ def _options(
 
 
 run_command.register(app)
+check_command.register(app)
 verify_command.register(app)
 
 

@@ -55,7 +55,7 @@ def show(console: Console, sheets: Sequence[Sheet]) -> None:
         if console.is_terminal:
             console.print(sheet.rich())
         else:
-            console.print(sheet.plain(), "\n", sep="", markup=False, highlight=False, soft_wrap=True)
+            console.print(sheet.plain(), "\n", sep="", soft_wrap=True)
 
 
 def _header_lines(header: tuple[str, ...]) -> list[tuple[str, ...]]:
