@@ -60,7 +60,8 @@ class Recipe:
             instead.
         longer: factor on the misbehaving client's prefix under S2 [DLPM Table 3].
         prepended: tokens before its prefix under S2 [DLPM Table 3].
-        rate: programs a second and client, about twice what one A100 serves four clients of: ours.
+        programs: how many programs a client sends, for about a minute of arrivals: ours.
+        rate: programs a second and client, about twice what the simulated A100-80G serves of four clients: ours.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Recipe:
     output: int
     width: int
     heavy_width: int | None
+    programs: int
     rate: float
     longer: int = 1
     prepended: int = 0
@@ -77,10 +79,16 @@ class Recipe:
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
-        Recipe("long-document-qa", long_document_qa, 21449, 15, width=3, heavy_width=None, rate=0.25, longer=2),
-        Recipe("tree-of-thoughts", tree_of_thoughts, 546, 256, width=2, heavy_width=4, rate=0.05, longer=10),
-        Recipe("llm-as-a-judge", llm_as_a_judge, 2701, 256, width=2, heavy_width=16, rate=0.5, prepended=600),
-        Recipe("multi-turn-chat", multi_turn_chat, 56, 142, width=3, heavy_width=None, rate=2.0),
+        Recipe(
+            "long-document-qa", long_document_qa, 21449, 15, width=3, heavy_width=None, programs=20, rate=0.2, longer=2
+        ),
+        Recipe(
+            "tree-of-thoughts", tree_of_thoughts, 546, 256, width=2, heavy_width=4, programs=20, rate=0.5, longer=10
+        ),
+        Recipe(
+            "llm-as-a-judge", llm_as_a_judge, 2701, 256, width=2, heavy_width=16, programs=60, rate=1.0, prepended=600
+        ),
+        Recipe("multi-turn-chat", multi_turn_chat, 56, 142, width=3, heavy_width=None, programs=200, rate=4.0),
     )
 }
 """The four workloads of [DLPM Table 2], by name."""
@@ -96,7 +104,7 @@ class Spec:
         name: a name of `RECIPES`, or one of `ALIASES`.
         scenario: ``even`` (all behave), ``s1`` (one sends more requests) or ``s2`` (one has a longer prefix).
         clients: how many, the misbehaving one included.
-        programs: how many each client sends.
+        programs: how many each client sends; ``None`` for the workload's own.
         rate: programs a second and client; ``None`` for the workload's own.
         seed: of everything that is drawn.
         factor: how many times the programs and the rate of the misbehaving client under S1, where S1 is a rate.
@@ -111,7 +119,7 @@ class Spec:
     name: str
     scenario: str = EVEN
     clients: int = 4
-    programs: int = 20
+    programs: int | None = None
     rate: float | None = None
     seed: int = 0
     factor: int = 4
@@ -142,6 +150,7 @@ class Spec:
             recipe,
             width=self.width or recipe.width,
             heavy_width=self.heavy_width or recipe.heavy_width,
+            programs=self.programs or recipe.programs,
             rate=self.rate or recipe.rate,
         )
 
@@ -153,17 +162,16 @@ class Spec:
             raise InputError(f"expected even or s1: the paper has no s2 for {recipe.name}", field="scenario")
         if self.scenario != EVEN and self.clients < 2:
             raise InputError("expected at least 2 clients, one of which misbehaves", field="clients")
-        counts = {
+        counts: dict[str, tuple[int | None, int]] = {
             "clients": (self.clients, _LARGEST),
             "programs": (self.programs, _LARGEST),
             "factor": (self.factor, 1000),
+            "width": (self.width, 64),
+            "heavy_width": (self.heavy_width, 64),
+            "block_size": (self.block_size, MAX_BLOCK_SIZE),
         }
-        counts["block_size"] = (self.block_size, MAX_BLOCK_SIZE)
-        for field, width in (("width", self.width), ("heavy_width", self.heavy_width)):
-            if width is not None:
-                counts[field] = (width, 64)
         for field, (number, high) in counts.items():
-            if not 1 <= number <= high:
+            if number is not None and not 1 <= number <= high:
                 raise InputError(f"expected a whole number from 1 to {high}, found {number}", field=field)
         measures = {"arrival_cv": (self.arrival_cv, 100.0), "spread": (self.spread, 10.0), "think": (self.think, 1e6)}
         for field, (measure, most) in measures.items():
@@ -193,7 +201,7 @@ def parse_spec(text: str, *, seed: int = 0, block_size: int | None = None) -> Sp
         name=known.name,
         scenario=scenario,
         clients=whole.get("clients", known.clients),
-        programs=whole.get("programs", known.programs),
+        programs=whole.get("programs"),
         rate=measured.get("rate"),
         seed=whole.get("seed", known.seed),
         factor=whole.get("factor", known.factor),
@@ -256,7 +264,7 @@ def client_names(spec: Spec) -> list[ClientId]:
 
 def _requests(client: ClientId, recipe: Recipe, spec: Spec, hashes: Hashes) -> list[Request]:
     """The calls of all programs of one client, whose draws depend on no other client."""
-    width, programs, rate = recipe.width, spec.programs, recipe.rate
+    width, programs, rate = recipe.width, recipe.programs, recipe.rate
     lengths = Lengths(recipe.prefix, recipe.output, spec.spread)
     if client == HEAVY and spec.scenario == MORE_REQUESTS:
         if recipe.heavy_width is not None:
