@@ -12,7 +12,7 @@ KEY := $(shell cat pyproject.toml constraints.txt | cksum | cut -d ' ' -f 1)
 STAMP := $(VENV)/.installed-$(KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup verify test lint types imports bench mutation clean
+.PHONY: help setup verify test lint types imports bench examples mutation clean
 
 help: ## List the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -34,17 +34,20 @@ test: setup ## All tests, on two processes
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: setup ## Style and formatting
-	$(BIN)/ruff check $(ROOTS) tests
-	$(BIN)/ruff format --check $(ROOTS) tests
+	$(BIN)/ruff check $(ROOTS) tests examples
+	$(BIN)/ruff format --check $(ROOTS) tests examples
 
 types: setup ## mypy --strict over the three roots and the tests
-	$(BIN)/mypy --strict $(ROOTS) tests
+	$(BIN)/mypy --strict $(ROOTS) tests examples
 
 imports: setup ## The import contract between the three roots
 	$(BIN)/lint-imports
 
 bench: setup ## How fast the reference, the checker and the tensor path are
 	$(BIN)/dlpm bench
+
+examples: setup ## Write the bundled example workloads anew
+	$(BIN)/python examples/make_workloads.py
 
 mutation: setup ## Mutation score of the code that schedules and the code that checks (long)
 	rm -rf $(MUTATION)/src $(MUTATION)/tests

@@ -114,7 +114,8 @@ def _fairness(results: Sequence[RunResult]) -> Sheet:
     """How the service was shared, against the bound; and what the run took."""
     header = (
         "policy",
-        "Jain\nindex",
+        "Jain index\nperceived",
+        "\nactual",
         "largest gap of\ntwo backlogged",
         "bound\n2(U + Q)",
         "the\nbound",
@@ -125,6 +126,7 @@ def _fairness(results: Sequence[RunResult]) -> Sheet:
         (
             result.choice.label,
             ratio(result.summary.jain),
+            ratio(result.summary.jain_actual),
             whole(amount(result.max_gap)),
             whole(result.bound),
             _VERDICTS[result.bound_holds],
