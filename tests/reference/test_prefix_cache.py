@@ -43,11 +43,13 @@ class CacheMachine(RuleBasedStateMachine):
         self.clock = 0
         self.held: list[Held] = []
         self.remembered: dict[Blocks, Match] = {}
+        self.gone: list[Node] = []
 
     @initialize(block_size=st.integers(1, 4))
     def start(self, block_size: int) -> None:
         self.block_size = block_size
         self.cache = PrefixCache(block_size)
+        self.cache.on_evict = self.gone.append
 
     # The brute-force side.
 
@@ -135,7 +137,9 @@ class CacheMachine(RuleBasedStateMachine):
         freed = 0
         while freed < tokens and self.evict_one():
             freed += self.block_size
+        self.gone.clear()
         assert self.cache.evict(tokens) == freed
+        assert sum(node.tokens for node in self.gone) == freed, "whoever listens hears of every block"
 
     # What must hold after each.
 
