@@ -197,6 +197,20 @@ def test_a_wrong_dataset_is_refused_at_its_file(tmp_path: Path, dataset: str, ex
     assert expected in error.expected
 
 
+@pytest.mark.parametrize("name", ["chunk-3-trace.csv", "chunk-3-dataset.json"])
+def test_parameters_that_are_not_utf8_are_refused_at_their_file(tmp_path: Path, name: str) -> None:
+    path = folder(tmp_path, files())
+    (path / name).write_bytes(b"\xff\xfe")
+    error = refusal(path)
+    assert (error.source, error.expected) == (f"{path}/{name}", "expected UTF-8 text")
+
+
+def test_a_blank_row_is_skipped(tmp_path: Path) -> None:
+    blank = files(**{"chunk-3-trace.csv": TRACE_3.replace("\r\n", "\r\n\r\n")})
+    (tmp_path / "plain").mkdir()
+    assert loaded(folder(tmp_path, blank)).requests == loaded(folder(tmp_path / "plain", files())).requests
+
+
 def test_a_client_with_one_file_only_is_refused(tmp_path: Path) -> None:
     content = files()
     del content["chunk-12-dataset.json"]
