@@ -32,6 +32,16 @@ class PrefixDirectory:
         """Blocks that ``worker`` is believed to hold. O(1)."""
         return self._held.get(worker, 0)
 
+    def blocks(self) -> int:
+        """Blocks in the tree, each held by somebody. O(blocks)."""
+        count = 0
+        stack = [self._root]
+        while stack:
+            children = stack.pop().children.values()
+            count += len(children)
+            stack.extend(children)
+        return count
+
     def longest_match_workers(self, blocks: Sequence[BlockKey]) -> tuple[tuple[int, ...], int]:
         """Workers that hold the longest known prefix of ``blocks``, and its length in blocks [DLPM Alg. 2 l. 13].
 
