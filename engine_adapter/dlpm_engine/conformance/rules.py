@@ -43,6 +43,7 @@ _ALL = (
     Rule("output-complete", "Every running request gets output in every forward step.", "DLPM Alg. 1 ll. 25-26"),
     Rule("output-in-limit", "No request generates more than its maximum output.", "DLPM Table 1"),
     Rule("idle-forward", "No forward step runs on an empty batch.", "DLPM §3, property 3"),
+    Rule("forward-once", "A step has one forward.", "DLPM Alg. 1 ll. 15-27"),
     Rule("finish-running", "Only a running request finishes.", "DLPM Alg. 1 l. 27"),
     Rule("finish-with-output", "A request has got output since its admission when it finishes.", "DLPM Alg. 1 l. 27"),
     Rule("preempt-running", "Only a running request is preempted.", "events format"),
@@ -51,7 +52,12 @@ _ALL = (
     Rule("max-running", "The running batch is no larger than its stated limit.", "DLPM Alg. 1 l. 21"),
     Rule("memory-overbooked", "Under reserving memory, running requests never hold more than M.", "DLPM App. A.1"),
     Rule("free-memory", "Free memory is what M leaves beside the running requests.", "events format"),
-    Rule("work-conserving", "A step with requests runs a forward.", "DLPM §3, property 3", KNOWN),
+    Rule(
+        "work-conserving",
+        "A step with requests runs a forward, and no step is left out while there are requests.",
+        "DLPM §3, property 3",
+        KNOWN,
+    ),
     # Deficit Longest Prefix Match.
     Rule("gate", "A client is admitted only while its deficit is positive.", "DLPM Alg. 1 l. 21", DLPM),
     Rule("charge-extend", "An admission costs its extend tokens, no more, no less.", "DLPM Alg. 1 l. 23", DLPM),
