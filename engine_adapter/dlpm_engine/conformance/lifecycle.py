@@ -201,6 +201,8 @@ class Lifecycle:
         state = self._state
         if not tokens and not state.running:
             state.violation("idle-forward", expected="a request in the batch", found="a forward step without one")
+        elif state.forward_step == state.step:
+            state.violation("forward-once", expected=f"one forward in step {state.step}", found="another")
         self._discipline.forwards()
         if tokens.keys() == state.running.keys() and counts.count(1) == len(counts):
             served: dict[ClientState, int] | None = None
@@ -380,10 +382,12 @@ class Lifecycle:
         state = self._state
         if step < state.step:
             state.violation("step-order", expected=f"a step of at least {state.step}", found=f"{step}")
-        elif (state.queued or state.running) and state.forward_step != state.step and self._discipline.conserves_work:
-            state.violation(
-                "work-conserving",
-                expected=f"a forward in step {state.step}: {len(state.queued)} requests wait, {len(state.running)} run",
-                found=f"step {step} without one",
-            )
+        elif (state.queued or state.running) and self._discipline.conserves_work:
+            missed = state.step if state.forward_step != state.step else state.step + 1
+            if missed < step:
+                state.violation(
+                    "work-conserving",
+                    expected=f"a forward in step {missed}: {len(state.queued)} requests wait, {len(state.running)} run",
+                    found=f"step {step} without one",
+                )
         state.step = step

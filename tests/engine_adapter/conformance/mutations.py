@@ -422,11 +422,11 @@ def a_request_gets_more_than_its_maximum_output_at_once(log: Log) -> Places:
 
 @mutation("output-in-limit", policies=ALL, full=False)
 def a_request_runs_on_after_its_maximum_output(log: Log) -> Places:
-    """The last forward step is logged twice."""
+    """Its last forward step is followed by another."""
     for index, line, view in events(log, "output"):
         full = [n for n in line["tokens"] if view.generated[n] + 1 == view.arrived[n]["max_output"]]
         if full and not view.queued:
-            yield inserted(log, index + 1, line), index + 2
+            yield inserted(log, index + 1, {**line, "step": line["step"] + 1}), index + 2
 
 
 @mutation("idle-forward", policies=ALL)
@@ -517,7 +517,14 @@ def a_step_has_no_forward(log: Log) -> Places:
 @mutation("step-order", policies=ALL)
 def a_step_goes_back(log: Log) -> Places:
     for index, line, _ in events(log, "output"):
-        if line["step"] > 1:
+        if log[index - 1].get("step") == line["step"]:
+            yield replaced(log, index, step=line["step"] - 1), index + 1
+
+
+@mutation("forward-once", policies=ALL, full=False)
+def a_step_has_two_forwards(log: Log) -> Places:
+    for index, line, _ in events(log, "output"):
+        if log[index - 1].get("step") == line["step"] - 1:
             yield replaced(log, index, step=line["step"] - 1), index + 1
 
 
@@ -553,9 +560,19 @@ def a_request_arrives_that_was_not_dispatched(log: Log) -> Places:
 
 @mutation("vtc-charge-input", policies=("vtc",))
 def vtc_charges_only_what_is_not_cached(log: Log) -> Places:
-    for index, line, _ in events(log, "admit"):
-        if line["matched"]:
-            yield replaced(log, index, deficit=line["deficit"] - line["matched"]), index + 1
+    for index, line, view in events(log, "admit"):
+        without_lift = view.counters[view.queued[line["request"]]] + line["matched"] + line["extend"]
+        cheap = line["deficit"] - line["matched"]
+        if line["matched"] and cheap != without_lift:
+            yield replaced(log, index, deficit=cheap), index + 1
+
+
+@mutation("vtc-lift", policies=("vtc",))
+def vtc_does_not_lift_a_client_that_comes_back(log: Log) -> Places:
+    for index, line, view in events(log, "admit"):
+        without_lift = view.counters[view.queued[line["request"]]] + line["matched"] + line["extend"]
+        if line["deficit"] != without_lift:
+            yield replaced(log, index, deficit=without_lift), index + 1
 
 
 @mutation("vtc-charge-output", policies=("vtc",))
