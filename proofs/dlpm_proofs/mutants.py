@@ -76,6 +76,23 @@ class RefillOfOne(Ledger):
         return {}
 
 
+class RefillByMajority(Ledger):
+    """Refills when two queued clients have no credit, whatever the others have."""
+
+    def check_refill(self, queued_clients: Iterable[ClientId]) -> dict[ClientId, int]:
+        """Count those without credit."""
+        poor = sum(1 for client in queued_clients if self.deficits[client] <= 0)
+        return super().check_refill(()) if poor >= 2 else {}
+
+
+class RefillFromTheSum(Ledger):
+    """Refills when the queued clients together have no credit."""
+
+    def check_refill(self, queued_clients: Iterable[ClientId]) -> dict[ClientId, int]:
+        """Add up the counters instead of asking each."""
+        return super().check_refill(()) if sum(self.deficits[client] for client in queued_clients) <= 0 else {}
+
+
 class DoubleRefill(Ledger):
     """Pays two quanta."""
 
@@ -155,6 +172,8 @@ ALGORITHMS = {
     "refill-everybody": Algorithm(RefillOfEverybody),
     "refill-queued-only": Algorithm(RefillOfTheQueuedOnly),
     "refill-one": Algorithm(RefillOfOne),
+    "refill-by-majority": Algorithm(RefillByMajority),
+    "refill-from-the-sum": Algorithm(RefillFromTheSum),
     "double-refill": Algorithm(DoubleRefill),
     "free-extend": Algorithm(FreeExtend),
     "free-outputs": Algorithm(FreeOutputs),

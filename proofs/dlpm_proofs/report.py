@@ -75,7 +75,7 @@ def _induction_note(result: Result) -> list[str]:
         return []
     state = ", ".join(f"{name} = {value}" for name, value in sorted(failed[0].numbers.items()))
     return [
-        "  This is a counterexample to induction: a step from a state that the invariant allows to one that it does not.",
+        "  This is a counterexample to induction: a step out of the invariant, from a state that it allows.",
         "  Whether a run can reach that state is not known, so no violation is claimed.",
         *(f"    {line}" for line in textwrap.wrap(state, 100)),
     ]

@@ -33,7 +33,6 @@ from dlpm_proofs.transitions import (
     Algorithm,
     B,
     F,
-    G,
     M,
     Memory,
     State,
@@ -73,10 +72,8 @@ LIMITED_PRODUCTS = Products(
 
 
 def invariant(state: State) -> Formula:
-    """``q_i - w_q * R_i >= 1 - U*``: even when all that is reserved has been decoded, the floor holds."""
-    return all_of(
-        accounts(state), *(at_least(state[client].deficit - W_Q * state[client].reserved, FLOOR) for client in (F, G))
-    )
+    """``q_f - w_q * R_f >= 1 - U*``: even when all that is reserved has been decoded, the floor holds."""
+    return all_of(accounts(state), at_least(state[F].deficit - W_Q * state[F].reserved, FLOOR))
 
 
 def obligations(algorithm: Algorithm = REFERENCE, *, limited: bool = False) -> Iterator[Obligation]:
