@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -99,15 +99,22 @@ _OFTEN = 6
 _NAMES = tuple(name for name in PROFILES for _ in range(_RARE.get(name, _OFTEN)))
 
 
-def generate(seed: int, number: int) -> Case:
-    """Case ``number`` of the campaign with ``seed``: always the same. O(its requests)."""
-    draw = Random(f"{seed}/{number}")
-    return from_profile(draw.choice(_NAMES), draw, f"{seed}/{number}")
+def generate(seed: int, number: int, most_requests: int | None = None) -> Case:
+    """Case ``number`` of the campaign with ``seed``: always the same. O(its requests).
 
-
-def from_profile(profile: str, draw: Random, label: str) -> Case:
-    """A case of a profile; all randomness comes from ``draw``. O(its requests)."""
+    With ``most_requests`` it is another case, of so many requests at most.
+    """
+    label = f"{seed}/{number}" if most_requests is None else f"{seed}/{number}/{most_requests}"
+    draw = Random(label)
+    profile = draw.choice(_NAMES)
     shape = PROFILES[profile]
+    if most_requests is not None:
+        shape = replace(shape, requests=(1, most_requests))
+    return from_shape(shape, draw, f"{profile} {label}")
+
+
+def from_shape(shape: Shape, draw: Random, name: str) -> Case:
+    """A case of a shape; all randomness comes from ``draw``. O(its requests)."""
     block_size = draw.choice(shape.block_sizes)
     workload = random_workload(
         draw,
@@ -128,7 +135,7 @@ def from_profile(profile: str, draw: Random, label: str) -> Case:
     config = _config(shape, draw, requests, block_size)
     if draw.random() < shape.hashed:
         requests = hashed(replace(workload, requests=requests), partial=draw.random() < 0.5)
-    return Case(f"{profile} {label}", config, requests)
+    return Case(name, config, requests)
 
 
 def _config(shape: Shape, draw: Random, requests: tuple[Request, ...], block_size: int) -> EngineConfig:
@@ -178,7 +185,3 @@ def hashed(workload: Workload, *, partial: bool) -> tuple[Request, ...]:
         after = hashes(sequence, whole(len(sequence)))[request.input_tokens // size :] if request.reply else ()
         made.append(replace(request, prompt=(), blocks=blocks, reply=(), reply_blocks=after))
     return tuple(made)
-
-
-CaseMaker = Callable[[int, int], Case]
-"""Makes case ``number`` of the campaign with ``seed``."""

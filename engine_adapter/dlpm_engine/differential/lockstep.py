@@ -64,12 +64,14 @@ class Divergence:
 class Outcome:
     """What came of one case.
 
-    ``out_of_range``: it ended where the algorithm itself leaves int64, and the engine said so.
+    ``out_of_range``: it ended where the algorithm itself leaves int64, and the engine said so. ``unfinished``: the
+    reference took too long, and nothing is known about the rest of the case.
     """
 
     tally: Tally = field(default_factory=Tally)
     divergence: Divergence | None = None
     out_of_range: bool = False
+    unfinished: bool = False
 
 
 class CaseTimeoutError(RuntimeError):
@@ -108,8 +110,9 @@ class Comparison:
         mode: str = LOCKSTEP,
         excused: frozenset[str] = frozenset(),
         observer: Observer | None = None,
+        seconds: float | None = None,
     ) -> None:
-        """Compare ``engine`` with ``reference`` on ``case``.
+        """Compare ``engine`` with ``reference`` on ``case``, for ``seconds`` at most.
 
         Raises:
             InputError: there is no such mode, or the requests wait for each other for ever.
@@ -118,6 +121,7 @@ class Comparison:
         self._engines = (reference, engine)
         self._mode = make_mode(mode, {request.id: request.client for request in case.requests}, excused)
         self._observer = observer
+        self._seconds = seconds
         self._arrivals = Arrivals(case.requests)
         self._requests = {request.id: request for request in case.requests}
         self._outcome = Outcome()
@@ -134,7 +138,10 @@ class Comparison:
             for either in self._engines:
                 either.configure(self._case.config, full_log=True)
             self._states = (reference.snapshot(), engine.snapshot())
-            self._steps()
+            with time_limit(self._seconds):
+                self._steps()
+        except CaseTimeoutError:
+            self._outcome.unfinished = True
         finally:
             for either in self._engines:
                 either.close()

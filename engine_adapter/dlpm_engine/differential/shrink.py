@@ -45,6 +45,7 @@ def shrink(case: Case, fails: Fails, seconds: float = 20.0) -> Case:
 
 
 _MARK = ", shrunk"
+_MOST_REFILLS = 1000
 
 
 def _fewer_requests(case: Case, fails: Fails, budget: _Budget) -> Case:
@@ -105,8 +106,11 @@ def _config_candidates(case: Case, name: str) -> Iterator[Case]:
     if choices is None:
         choices = tuple(_smaller(value, 1)) if isinstance(value, int) else ()
     hashed = any(request.blocks for request in case.requests)
+    heaviest = max(case.config.extend_weight, case.config.output_weight)
     for choice in choices:
         if name == "block_size" and hashed:
+            continue
+        if name == "quantum" and isinstance(choice, int) and heaviest // choice > _MOST_REFILLS:
             continue
         try:
             # Only the named parameter changes; its value has the type that the parameter has.

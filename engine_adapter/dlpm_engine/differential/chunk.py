@@ -1,0 +1,155 @@
+"""A chunk of a campaign: some cases one after the other, and what came of them as plain data."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from dlpm.errors import InputError
+from dlpm.jsonl import JsonValue
+from dlpm_engine.differential.case import Case, write_case
+from dlpm_engine.differential.corpus import corpus
+from dlpm_engine.differential.coverage import Coverage
+from dlpm_engine.differential.generate import generate
+from dlpm_engine.differential.hunt import Settings, run_case, smallest
+from dlpm_engine.differential.lockstep import Divergence
+from dlpm_engine.differential.record import Tally
+from dlpm_engine.differential.report import as_json, report
+
+CASES = 50
+"""Generated cases of one chunk."""
+
+CORPUS = 0
+"""The chunk that is the corpus; chunk ``k`` > 0 holds the generated cases ``(k - 1) * CASES`` and on."""
+
+
+@dataclass(slots=True)
+class ChunkResult:
+    """What came of one chunk; everything in it can be written as JSON.
+
+    Attributes:
+        number: of the chunk.
+        tally: how much was compared.
+        kinds: for each kind of decision, how many cases reached it.
+        out_of_range: cases that ended where the algorithm leaves int64, and the engine said so.
+        unfinished: names of cases on which the reference took too long.
+        seconds: how long it took.
+        found: the first divergence, made small, with its report; the chunk ends there.
+    """
+
+    number: int
+    tally: Tally = field(default_factory=Tally)
+    kinds: Counter[str] = field(default_factory=Counter)
+    out_of_range: int = 0
+    unfinished: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    found: dict[str, JsonValue] | None = None
+
+    def add(self, other: ChunkResult) -> None:
+        """Add what another chunk brought; the first divergence stays."""
+        self.tally.add(other.tally)
+        self.kinds.update(other.kinds)
+        self.out_of_range += other.out_of_range
+        self.unfinished += other.unfinished
+        self.seconds += other.seconds
+        self.found = self.found or other.found
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """As a line of a journal."""
+        return {
+            "chunk": self.number,
+            "tally": dict(asdict(self.tally)),
+            "kinds": dict(sorted(self.kinds.items())),
+            "out_of_range": self.out_of_range,
+            "unfinished": list(self.unfinished),
+            "seconds": round(self.seconds, 3),
+            "found": self.found,
+        }
+
+
+def chunk_from_json(values: Mapping[str, JsonValue]) -> ChunkResult:
+    """The inverse of `ChunkResult.to_json`.
+
+    Raises:
+        InputError: that is not what it wrote.
+    """
+    number, tally, kinds = values.get("chunk"), values.get("tally"), values.get("kinds")
+    out_of_range, unfinished, found = values.get("out_of_range"), values.get("unfinished"), values.get("found")
+    seconds = values.get("seconds")
+    if not (
+        isinstance(number, int)
+        and isinstance(tally, dict)
+        and isinstance(kinds, dict)
+        and isinstance(out_of_range, int)
+        and isinstance(unfinished, list)
+        and isinstance(seconds, int | float)
+        and (found is None or isinstance(found, dict))
+    ):
+        raise InputError("expected the result of a finished chunk")
+    counts = {name: value for name, value in tally.items() if isinstance(value, int)}
+    reached = {name: value for name, value in kinds.items() if isinstance(value, int)}
+    if counts.keys() != asdict(Tally()).keys() or len(reached) != len(kinds):
+        raise InputError("expected the counts of a finished chunk")
+    names = [str(name) for name in unfinished]
+    return ChunkResult(number, Tally(**counts), Counter(reached), out_of_range, names, float(seconds), found)
+
+
+def cases_of(number: int, seed: int) -> Iterable[Case]:
+    """The cases of a chunk."""
+    if number == CORPUS:
+        yield from corpus().values()
+        return
+    for place in range((number - 1) * CASES, number * CASES):
+        yield generate(seed, place)
+
+
+def run_chunk(cases: Iterable[Case], number: int, settings: Settings, save: Path | None) -> ChunkResult:
+    """Run cases until they are over or one diverges; a divergence is made small and saved under ``save``.
+
+    Raises:
+        InputError: the engine or mode does not exist, the engine refuses parameters, or ``save`` cannot be written.
+    """
+    result = ChunkResult(number)
+    started = time.monotonic()
+    for case in cases:
+        coverage = Coverage(case.config, case.requests)
+        outcome = run_case(case, settings, coverage)
+        result.tally.add(outcome.tally)
+        result.kinds.update(coverage.reached)
+        result.out_of_range += outcome.out_of_range
+        if outcome.unfinished:
+            result.unfinished.append(case.name)
+        if outcome.divergence is not None:
+            result.found = _made_small(case, settings, save)
+            break
+    result.seconds = time.monotonic() - started
+    return result
+
+
+def _made_small(case: Case, settings: Settings, save: Path | None) -> dict[str, JsonValue]:
+    """Shrink a case, save it, and describe the divergence."""
+    small, outcome = smallest(case, settings)
+    divergence = outcome.divergence
+    assert divergence is not None
+    return described(small, divergence, settings, _saved(small, settings, save))
+
+
+def described(case: Case, divergence: Divergence, settings: Settings, file: Path | None) -> dict[str, JsonValue]:
+    """A divergence as plain data, its report for people included."""
+    text = report(case, divergence, settings.engine, file)
+    values = as_json(case, divergence, settings.engine, file)
+    assert isinstance(values, dict)
+    return {**values, "report": text}
+
+
+def _saved(case: Case, settings: Settings, save: Path | None) -> Path | None:
+    """The file that reproduces a case."""
+    if save is None:
+        return None
+    words = "".join(letter if letter.isalnum() else "-" for letter in f"{settings.engine} {case.name}")
+    path = save / f"{words.strip('-')}.jsonl"
+    write_case(path, case)
+    return path

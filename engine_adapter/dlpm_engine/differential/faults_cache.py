@@ -1,0 +1,159 @@
+"""Planted faults in the prefix cache: matching, locks, recency, eviction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from dlpm.request import BlockKey
+from dlpm_engine.differential.fault import Fault, swap
+from dlpm_engine.tensor.edge import Edge, Node, Path
+from dlpm_engine.tensor.scheduler import TensorScheduler
+from dlpm_engine.tensor.waiting import Queued
+
+
+def _stale_match_after_eviction(scheduler: TensorScheduler) -> None:
+    swap(scheduler.cache, "_collect_moved", lambda edge, blocks: None)
+
+
+def _stale_match_after_insertion(scheduler: TensorScheduler) -> None:
+    cache = scheduler.cache
+    grow = cache._grow
+
+    def grow_unseen(edge: Edge, blocks: int, tokens: int) -> None:
+        known = set(cache.moved)
+        grow(edge, blocks, tokens)
+        cache.moved = known
+
+    swap(cache, "_grow", grow_unseen)
+
+
+def _stale_locks(scheduler: TensorScheduler) -> None:
+    swap(scheduler.cache, "_relocked", lambda edge, blocks: None)
+
+
+def _last_block_never_cached(scheduler: TensorScheduler) -> None:
+    keys = scheduler._keys
+    honest = keys.tensor
+
+    def tensor(blocks: Sequence[BlockKey]) -> torch.Tensor:
+        return honest(blocks[:-1]) if len(blocks) > 1 else honest(blocks)
+
+    swap(keys, "tensor", tensor)
+
+
+def _evicts_most_recent(scheduler: TensorScheduler) -> None:
+    cache = scheduler.cache
+
+    def evict(tokens: int) -> int:
+        freed = 0
+        while freed < tokens and cache._evictable:
+            entry = max(cache._evictable)
+            cache._evictable.remove(entry)
+            last_use, _, edge = entry
+            if edge.is_leaf() and int(edge.last_use[edge.cached - 1]) == last_use:
+                freed += cache._evict_run(edge, last_use, tokens - freed)
+        return freed
+
+    swap(cache, "evict", evict)
+
+
+def _evicts_too_much(scheduler: TensorScheduler) -> None:
+    cache = scheduler.cache
+    evict = cache.evict
+    swap(cache, "evict", lambda tokens: evict(tokens + 1))
+
+
+def _evicts_the_whole_path(scheduler: TensorScheduler) -> None:
+    cache = scheduler.cache
+    swap(cache, "_evict_run", lambda edge, last_use, tokens: cache._shrink(edge, edge.floor()))
+
+
+def _finish_does_not_touch(scheduler: TensorScheduler) -> None:
+    swap(scheduler.cache, "touch", lambda node: None)
+
+
+def _clock_stands_still(scheduler: TensorScheduler) -> None:
+    cache = scheduler.cache
+    lock = cache.lock
+
+    def lock_without_use(node: Node) -> None:
+        edge = node[0]
+        stamps = []
+        while edge.parent is not None:
+            stamps.append((edge, edge.last_use.clone()))
+            edge = edge.parent
+        lock(node)
+        for stamped, last_use in stamps:
+            stamped.last_use.copy_(torch.where(last_use > 0, last_use, stamped.last_use))
+
+    swap(cache, "lock", lock_without_use)
+
+
+def _unlock_frees_shared(scheduler: TensorScheduler) -> None:
+    cache = scheduler.cache
+    unlock = cache.unlock
+
+    def unlock_all(node: Node) -> None:
+        edge, blocks = node
+        while edge.parent is not None:
+            edge.locks[:blocks].fill_(1)
+            edge, blocks = edge.parent, edge.at
+        unlock(node)
+
+    swap(cache, "unlock", unlock_all)
+
+
+def _reply_not_cached(scheduler: TensorScheduler) -> None:
+    cache = scheduler.cache
+
+    def keep_prompt(queued: Queued) -> None:
+        cache.touch(cache.match(queued.path)[0])
+        cache.release(queued.path)
+
+    swap(scheduler, "_keep_sequence", keep_prompt)
+
+
+def _uncomputed_blocks_stay(scheduler: TensorScheduler) -> None:
+    swap(scheduler.cache, "discard", lambda node, keep: None)
+
+
+def _partial_block_counts_whole(scheduler: TensorScheduler) -> None:
+    cache = scheduler.cache
+    insert = cache.insert
+
+    def insert_whole(path: Path, tokens: int) -> Node:
+        return insert(path, -(-tokens // cache.block_size) * cache.block_size)
+
+    swap(cache, "insert", insert_whole)
+
+
+def _finish_leaks_a_token(scheduler: TensorScheduler) -> None:
+    batch = scheduler.batch
+    finished = batch.finished
+    swap(batch, "finished", lambda: [(run, held - 1) for run, held in finished()])
+
+
+CACHE_FAULTS = (
+    Fault("stale-match-after-eviction", "a waiting request keeps an evicted match", _stale_match_after_eviction),
+    Fault(
+        "stale-match-after-insertion", "a waiting request misses what is new in the cache", _stale_match_after_insertion
+    ),
+    Fault("stale-locks", "memory is asked for a prefix that is locked already", _stale_locks),
+    Fault("last-block-never-cached", "the last block of a prompt is left out", _last_block_never_cached),
+    Fault("evicts-most-recent", "the most recently used leaf is evicted first", _evicts_most_recent),
+    Fault("evicts-too-much", "one token more than needed is evicted", _evicts_too_much),
+    Fault("evicts-the-whole-path", "a leaf takes its unlocked prefix along", _evicts_the_whole_path),
+    Fault("finish-does-not-touch", "a finished request does not count as used", _finish_does_not_touch),
+    Fault("clock-stands-still", "an admission does not renew the blocks it matched", _clock_stands_still),
+    Fault("unlock-frees-shared", "a finish unlocks blocks that others still use", _unlock_frees_shared),
+    Fault("reply-not-cached", "the reply of a finished request is not kept", _reply_not_cached),
+    Fault(
+        "uncomputed-blocks-stay",
+        "a preemption leaves blocks that were never computed",
+        _uncomputed_blocks_stay,
+    ),
+    Fault("partial-block-counts-whole", "a partial block takes the memory of a whole one", _partial_block_counts_whole),
+    Fault("finish-leaks-a-token", "a finish gives back one token less than it held", _finish_leaks_a_token),
+)
