@@ -173,6 +173,18 @@ def test_a_steady_lead_grows_without_any_work_in_the_steps_between() -> None:
     assert watcher.max_gap == Gap(40_000, ahead="A", behind="B", start=0, end=10_000)
 
 
+def test_a_lead_that_shrinks_step_by_step_is_lowest_right_before_it_grows() -> None:
+    """B gains 2 in each of five steps, A then 30 at once: A's lead is lowest, at -10, after the fifth step."""
+    watcher = BackloggedGap()
+    watcher.backlogged("A")
+    watcher.backlogged("B")
+    watcher.rate("B", 2)
+    for _ in range(5):
+        watcher.step()
+    watcher.serve("A", 30)
+    assert watcher.max_gap == Gap(30, ahead="A", behind="B", start=5, end=5)
+
+
 def test_service_while_one_of_two_is_idle_counts_only_against_any() -> None:
     """B has nothing in the queue and gets 50 all the same: [DLPM Thm 4.1] says nothing of it, Thm 4.2 does."""
     both = BothGaps()

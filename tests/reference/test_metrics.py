@@ -72,7 +72,8 @@ def runs(draw: st.DrawFn, timed: bool = True, uneven: bool = True, max_events: i
             )
         elif kind == "output":
             counts = {made.name: draw(st.integers(0, 3)) if uneven and draw(st.booleans()) else 1 for made in running}
-            counts = {name: count for name, count in counts.items() if count}
+            if not draw(st.booleans()):
+                counts = {name: count for name, count in counts.items() if count}
             if counts:
                 for made in running:
                     made.generated += counts.get(made.name, 0)
@@ -275,8 +276,9 @@ def test_latency_counts_from_sending_to_finish_and_ttft_to_the_first_token(event
             owner[event.request] = event.client
             sent[event.request] = now if event.arrived_us is None else event.arrived_us
         elif isinstance(event, Output):
-            for request in event.tokens:
-                first.setdefault(request, now)
+            for request, tokens in event.tokens.items():
+                if tokens:
+                    first.setdefault(request, now)
         elif isinstance(event, Finish):
             done[event.request] = now
     summary = collect(events).summary()
