@@ -26,8 +26,8 @@ from dlpm.events import (
     Preempt,
     Refill,
 )
+from dlpm.fields import MAX_HASH, MAX_TOKENS, Fields, is_unicode
 from dlpm.jsonl import JsonValue, dump, parse_object, shown
-from dlpm.workload.fields import MAX_HASH, MAX_TOKENS, Fields, is_unicode
 
 MAX_INTEGER = 2**63 - 1
 """Counters, times and steps fit a signed 64-bit integer, so that any language can read a log exactly."""

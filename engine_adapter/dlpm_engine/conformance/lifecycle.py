@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dlpm.workload.fields import MAX_TOKENS
+from dlpm.fields import MAX_TOKENS
 from dlpm_engine.conformance.discipline import Discipline
 from dlpm_engine.conformance.findings import names
 from dlpm_engine.conformance.memory_rules import MemoryRules

@@ -25,9 +25,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from dlpm.errors import InputError
+from dlpm.fields import is_unicode
 from dlpm.jsonl import JsonValue
 from dlpm.request import ClientId, RequestId
-from dlpm.workload.fields import is_unicode
 
 MAX_TENANTS = 1_000_000
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dlpm.errors import InputError
+from dlpm.fields import MAX_HASH, MAX_TOKENS, Fields
 from dlpm.files import Compressor, Opener, compressed_by_name, numbered_lines, open_binary, written_whole
 from dlpm.jsonl import JsonValue, dump, parse_object
 from dlpm.request import Request, RequestId, Workload
-from dlpm.workload.fields import MAX_HASH, MAX_TOKENS, Fields
 
 SCHEMA = "dlpm.workload/1"
 

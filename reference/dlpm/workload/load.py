@@ -9,12 +9,12 @@ from itertools import islice
 from pathlib import Path
 
 from dlpm.errors import InputError
+from dlpm.fields import MAX_SECONDS
 from dlpm.files import Opener, open_binary
 from dlpm.request import Request, Workload
 from dlpm.workload import synthetic
 from dlpm.workload.clients import ClientRule, Origin, parse_rule
 from dlpm.workload.detect import DLPM, TRACE_FORMATS, detect
-from dlpm.workload.fields import MAX_SECONDS
 from dlpm.workload.files import MAX_BLOCK_SIZE, Document, read_document
 from dlpm.workload.traces.row import TraceFormat, TraceOptions, TraceRow
 from dlpm.workload.traces.servegen import SERVEGEN

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
+from dlpm.fields import MAX_HASH, MAX_SECONDS, MAX_TOKENS
 from dlpm.request import Request, Workload
-from dlpm.workload.fields import MAX_HASH, MAX_SECONDS, MAX_TOKENS
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6)
 TIMES_US = st.integers(0, 5_000_000) | st.integers(0, MAX_SECONDS * 1_000_000)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from dlpm.workload.fields import MAX_TOKENS, Fields, whole_microseconds
+from dlpm.fields import MAX_TOKENS, Fields, whole_microseconds
 from dlpm.workload.traces.row import TraceFormat, TraceOptions, TraceRow, csv_records
 
 _STAMP = re.compile(

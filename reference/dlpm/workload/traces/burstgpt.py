@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from dlpm.workload.fields import MAX_TOKENS
+from dlpm.fields import MAX_TOKENS
 from dlpm.workload.traces.row import TraceFormat, TraceOptions, TraceRow, csv_records
 
 _REQUIRED = frozenset({"Timestamp", "Model", "Request tokens", "Response tokens", "Log Type"})

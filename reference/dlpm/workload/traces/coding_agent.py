@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
+from dlpm.fields import Fields
 from dlpm.request import RequestId
-from dlpm.workload.fields import Fields
 from dlpm.workload.traces.row import TraceFormat, TraceOptions, TraceRow, json_records
 
 BLOCK_SIZE = 64

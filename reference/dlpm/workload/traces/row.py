@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dlpm.errors import InputError
+from dlpm.fields import Fields
 from dlpm.files import Opener, numbered_lines, open_binary
 from dlpm.jsonl import parse_object
 from dlpm.request import RequestId
-from dlpm.workload.fields import Fields
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 
 from dlpm.errors import InputError
-from dlpm.workload.fields import Fields
+from dlpm.fields import Fields
 from dlpm.workload.traces.row import TraceFormat, TraceOptions, TraceRow, json_records
 from dlpm.workload.traces.servegen_parameters import ROW_SECONDS, ClientParameters, is_parameters, read_parameters
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from random import Random
 
 from dlpm.errors import InputError
+from dlpm.fields import MAX_SECONDS, MAX_TOKENS
 from dlpm.jsonl import JsonValue, parse_object
-from dlpm.workload.fields import MAX_SECONDS, MAX_TOKENS
 from dlpm.workload.traces.row import split_csv
 
 ROW_SECONDS = 600
