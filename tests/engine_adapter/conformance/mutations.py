@@ -84,7 +84,7 @@ def quantum(log: Log) -> int:
     return int(header["quantum"]["default"])
 
 
-# -- the ledger ----------------------------------------------------------------------------------------------------------
+# -- the ledger --------------------------------------------------------------------------------------------------------
 
 
 @mutation("gate")
@@ -230,7 +230,7 @@ def a_preemption_gives_the_charge_back(log: Log) -> Places:
         yield replaced(log, index, deficit=line["deficit"] + 1), index + 1
 
 
-# -- order and fixpoint -----------------------------------------------------------------------------------------------------
+# -- order and fixpoint ------------------------------------------------------------------------------------------------
 
 
 @mutation("fixpoint-refill", full=False)
@@ -328,7 +328,7 @@ def a_later_request_is_admitted_first(log: Log) -> Places:
             yield [*log[:index], log[index + 1], line, *log[index + 2 :]], index + 1
 
 
-# -- the life of requests ---------------------------------------------------------------------------------------------------
+# -- the life of requests ----------------------------------------------------------------------------------------------
 
 
 @mutation("resident", policies=ALL)
@@ -465,7 +465,7 @@ def a_queued_request_is_preempted(log: Log) -> Places:
             yield inserted(log, index, preempt), index + 1
 
 
-# -- memory, batch, time ----------------------------------------------------------------------------------------------------
+# -- memory, batch, time -----------------------------------------------------------------------------------------------
 
 
 @mutation("max-running", policies=ALL)
@@ -555,7 +555,7 @@ def a_request_arrives_that_was_not_dispatched(log: Log) -> Places:
             yield inserted(at_worker, index, sent), index + 2
 
 
-# -- the virtual token counter ----------------------------------------------------------------------------------------------
+# -- the virtual token counter -----------------------------------------------------------------------------------------
 
 
 @mutation("vtc-charge-input", policies=("vtc",))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 from functools import cache
 
 from dlpm.jsonl import JsonValue
@@ -40,22 +39,22 @@ def sample_plan(seed: int, requests: int = 24) -> Plan:
     return plan
 
 
-def sample_rules(policy: str, seed: int, **changes: object) -> Rules:
+def sample_rules(policy: str, seed: int, memory: str = "reserving") -> Rules:
     """Rules under which the plans of `sample_plan` queue, refill and share."""
     source = random.Random(1000 + seed)
-    rules = Rules(
+    return Rules(
         policy=policy,
+        memory=memory,
         kv_tokens=source.randint(26, 48),
         block_size=source.choice((1, 1, 2)),
         visibility=source.choice(("at_admission", "after_forward")),
         quantum=source.randint(2, 9),
     )
-    return replace(rules, **changes)
 
 
 @cache
 def _sample(policy: str, seed: int, memory: str, full: bool) -> Log:
-    return record(sample_rules(policy, seed, memory=memory), sample_plan(seed), full=full)
+    return record(sample_rules(policy, seed, memory), sample_plan(seed), full=full)
 
 
 def sample_log(policy: str, seed: int, *, memory: str = "reserving", full: bool = True) -> Log:
