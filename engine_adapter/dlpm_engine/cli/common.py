@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from dlpm.errors import InputError
 from dlpm.files import written_whole
 from dlpm.jsonl import JsonValue
 from dlpm_engine.files import compressor
@@ -32,6 +33,21 @@ def output_console(json_file: str | None = None) -> Console:
 def say(console: Console, text: str) -> None:
     """Print text as it is, with no line broken."""
     console.print(text, soft_wrap=True)
+
+
+def check_writable(option: str, file: str | None) -> None:
+    """Refuse a file whose folder is not there, before the work whose result it is to hold.
+
+    Raises:
+        InputError: there is no such folder, or the file is a folder.
+    """
+    if file is None or file == STDOUT:
+        return
+    path = Path(file)
+    if not path.parent.is_dir():
+        raise InputError(f"expected a folder that exists, found {str(path.parent)!r}", field=option)
+    if path.is_dir():
+        raise InputError(f"expected a file, found the folder {file!r}", field=option)
 
 
 def write_json(file: str, value: JsonValue) -> None:

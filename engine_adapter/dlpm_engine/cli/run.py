@@ -18,8 +18,9 @@ from dlpm.events import EventSink
 from dlpm.files import written_whole
 from dlpm.jsonl import JsonValue
 from dlpm.workload import Loaded, LoadOptions, load_described
-from dlpm_engine.cli.common import output_console, progress_bar, say, write_json
+from dlpm_engine.cli.common import check_writable, output_console, progress_bar, say, write_json
 from dlpm_engine.files import compressor, open_binary
+from dlpm_engine.report import figure
 from dlpm_engine.report.comparison import comparison, describe, notes
 from dlpm_engine.report.sheet import show
 from dlpm_engine.run.build import log_header
@@ -144,6 +145,10 @@ def run(
     Prints how fast each policy served the requests, how it shared the service among the clients, and the largest
     service gap between two backlogged clients beside the bound that the paper proves for DLPM.
     """
+    for option, file in (("--events", events), ("--json", json_file), ("--svg", svg)):
+        check_writable(option, file)
+    if svg is not None:
+        figure.check_available()
     choices = policy_choices(policy or (), quantum or ())
     logs = _log_paths(events, choices, full_log)
     engine = EngineOptions(
@@ -178,9 +183,7 @@ def run(
     for note in notes(results, setup):
         say(console, note)
     if svg is not None:
-        from dlpm_engine.report.figure import draw
-
-        draw(results, Path(svg))
+        figure.draw(results, Path(svg))
     if json_file is not None:
         described = _described(loaded, setup, timer)
         write_json(json_file, {"schema": SCHEMA, **described, "runs": [encode_run(result) for result in results]})

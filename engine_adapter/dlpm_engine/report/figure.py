@@ -6,6 +6,7 @@ The same results give the same bytes: no date, and ids from a fixed salt.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,17 @@ if TYPE_CHECKING:
 _SECOND_US = 1_000_000
 _INCHES = (10.5, 4.2)
 _BASELINES = {"fcfs": "#7f7f7f", "lpm": "#d62728", "vtc": "#1f77b4"}
+_GREENS = ("#a6dba0", "#5aae61", "#1b7837", "#00441b", "#000000")
+
+
+def check_available() -> None:
+    """Refuse to draw where there is nothing to draw with.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    if find_spec("matplotlib") is None:
+        raise InputError("expected matplotlib: install the extra `plot`, as in dlpm[plot]", field="--svg")
 
 
 def draw(results: Sequence[RunResult], path: Path) -> None:
@@ -28,11 +40,10 @@ def draw(results: Sequence[RunResult], path: Path) -> None:
     Raises:
         InputError: matplotlib is not installed, or the file cannot be written.
     """
-    try:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError("expected matplotlib: install the extra `plot`, as in dlpm[plot]", field="--svg") from error
+    check_available()
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
     colours = _colours(results)
     with mpl.rc_context(
         {
@@ -50,6 +61,8 @@ def draw(results: Sequence[RunResult], path: Path) -> None:
         left, right = figure.subplots(1, 2)
         _draw_trade_off(left, results, colours)
         _draw_gaps(right, results, colours)
+        handles, labels = right.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
         text = StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     with written_whole(path) as stream:
@@ -57,17 +70,14 @@ def draw(results: Sequence[RunResult], path: Path) -> None:
 
 
 def _colours(results: Sequence[RunResult]) -> list[str]:
-    """A colour for each run: fixed for baselines, from light to dark green for growing quanta."""
-    greens = ["#98df8a", "#5cb85c", "#2ca02c", "#1b7a1b", "#0b4d0b"]
+    """A colour for each run: fixed for the baselines, greens from light to dark for growing quanta."""
     quanta = sorted({result.choice.quantum for result in results if result.choice.quantum is not None})
-    colours = []
-    for result in results:
-        if result.choice.quantum is None:
-            colours.append(_BASELINES.get(result.choice.name, "#000000"))
-        else:
-            rank = quanta.index(result.choice.quantum)
-            colours.append(greens[(rank + 1) * (len(greens) - 1) // (len(quanta) + 1) if len(quanta) < 4 else rank % 5])
-    return colours
+    return [
+        _BASELINES.get(result.choice.name, "#000000")
+        if result.choice.quantum is None
+        else _GREENS[min(quanta.index(result.choice.quantum), len(_GREENS) - 1)]
+        for result in results
+    ]
 
 
 def _draw_trade_off(axes: Axes, results: Sequence[RunResult], colours: Sequence[str]) -> None:
@@ -79,11 +89,12 @@ def _draw_trade_off(axes: Axes, results: Sequence[RunResult], colours: Sequence[
             continue
         point = (float(jain), float(rate))
         axes.plot(*point, "o" if result.choice.quantum is None else "s", color=colour, markersize=7)
-        axes.annotate(result.choice.label, point, textcoords="offset points", xytext=(6, 5))
-        if result.choice.quantum is not None:
+        if result.choice.quantum is None:
+            axes.annotate(result.choice.label, point, textcoords="offset points", xytext=(6, 5))
+        else:
             line.append(point)
     if len(line) > 1:
-        axes.plot(*zip(*line, strict=True), "-", color="#2ca02c", linewidth=1, zorder=1)
+        axes.plot(*zip(*line, strict=True), "-", color=_GREENS[1], linewidth=1, zorder=1)
     axes.margins(0.18)
     axes.set_xlabel("service fairness (Jain index)")
     axes.set_ylabel("throughput (tokens/s)")
@@ -103,7 +114,6 @@ def _draw_gaps(axes: Axes, results: Sequence[RunResult], colours: Sequence[str])
     axes.set_ylim(bottom=smallest / 2)
     if any(result.bound is not None for result in results):
         axes.plot([], [], color="#000000", linewidth=1, linestyle="--", label="bound 2(U + Q)")
-    axes.legend(loc="lower right", frameon=False)
     axes.set_xlabel("simulated time (s)")
     axes.set_ylabel("weighted tokens")
     axes.set_title("Largest service gap of two backlogged clients so far", loc="left")

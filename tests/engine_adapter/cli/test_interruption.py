@@ -1,0 +1,44 @@
+"""A run that is stopped leaves nothing half-written, and says so by its exit code."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+_COMMAND = [sys.executable, "-c", "from dlpm_engine.cli.main import run; run()"]
+_ENDLESS = ["run", "synthetic:multi-turn-chat:s1:programs=5000", "--policy", "fcfs"]
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_leaves_no_file(sent: signal.Signals, code: int, tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl.gz"
+    process = subprocess.Popen([*_COMMAND, *_ENDLESS, "--events", str(log)], stderr=subprocess.PIPE, text=True)
+    try:
+        while process.poll() is None and not any(tmp_path.iterdir()):
+            time.sleep(0.05)
+        assert not log.exists()
+        process.send_signal(sent)
+        _, error = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == code
+    assert "Traceback" not in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_that_stops_reading_gets_no_traceback() -> None:
+    """As in `dlpm run ... | head -1`."""
+    small = ["run", "synthetic:llm-as-a-judge:programs=1", "--policy", "lpm"]
+    process = subprocess.Popen([*_COMMAND, *small], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    error = process.stderr.read()
+    process.wait(timeout=60)
+    assert process.returncode == 1
+    assert error == ""
