@@ -247,7 +247,7 @@ class RunMetrics:
         request = self._known(event.request)
         client = request.client
         del self._requests[event.request]
-        self._awaited.pop(event.request, None)
+        self._awaited.pop(event.request, None)  # If it was cut off before its first token.
         client.running -= 1
         self._running -= 1
         self._stale[client.name] = client
