@@ -36,8 +36,10 @@ def define(name: str, function: Callable[[Symbol], int], hypotheses: Sequence[Na
     paths = exploration.paths(lambda: function(lambda value: SymInt(exploration, value)))
     symbol = Poly.unknown(name)
     cases = any_of(*(all_of(path.condition(), equal(symbol, poly(path.outcome()))) for path in paths))
-    total = claim(f"{name} is defined in every case", hypotheses, covering(paths))
-    return Definition(symbol, (f"{name} is what dlpm.bounds says", cases), total)
+    quotients = all_of(*exploration.definitions)
+    meaning = (f"{name} is what dlpm.bounds says", all_of(cases, quotients))
+    total = claim(f"{name} is defined in every case", (*hypotheses, ("quotients", quotients)), covering(paths))
+    return Definition(symbol, meaning, total)
 
 
 def cost(symbol: Symbol) -> CostModel:

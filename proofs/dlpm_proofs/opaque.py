@@ -36,6 +36,8 @@ class OpaqueCache(PrefixCache):
         self._exploration = exploration
         self.locked = self._symbol(LOCKED)
         self.total = self._symbol(LOCKED)
+        self.leaving: set[str] = set()
+        self._longer_path_locked = False
         self.matched_end = Node("matched", self.root, self._symbol(CACHED))
         self.inserted_end = Node("inserted", self.matched_end, self._symbol(REACH - CACHED))
 
@@ -57,9 +59,17 @@ class OpaqueCache(PrefixCache):
             self.locked += self._symbol(UNLOCKED)
         elif node is self.inserted_end:
             self.locked += self._symbol(NEWLY_LOCKED)
+            self._longer_path_locked = True
 
     def unlock(self, node: Node) -> None:
-        """What the inserted prompt locks stays locked; a request that leaves frees some or nothing."""
+        """A request that leaves frees what it alone had locked; giving up a path for a longer one frees nothing."""
+        if self._longer_path_locked:
+            self._longer_path_locked = False
+        elif node.key in self.leaving:
+            self.locked -= self._symbol(freed_by(str(node.key)))
+
+    def discard(self, node: Node, keep: Node) -> None:
+        """What was never computed is not kept; it was not locked any more."""
 
     def insert(self, blocks: Sequence[BlockKey], below: Match, tokens: int) -> Node:
         """The prompt is cached up to somewhere."""
@@ -96,6 +106,22 @@ def insertion_contract(path: Poly, input_tokens: Poly) -> Formula:
 def _insertion_below(path: Poly, input_tokens: Poly) -> Formula:
     """An insertion below ``path`` ends within the prompt, and locks no more than what is new."""
     return all_of(between(path, REACH, input_tokens), between(0, NEWLY_LOCKED, REACH - path))
+
+
+def freed_by(name: str) -> Poly:
+    """Tokens that the request ``name`` alone has locked, when it leaves."""
+    return Poly.unknown(f"freed by {name}")
+
+
+def leaving_contract(running: Sequence[Running]) -> Formula:
+    """Whoever leaves frees nothing that another running request locks."""
+    return all_of(
+        *(at_least(freed_by(one.name), 0) for one in running),
+        *(
+            at_most(one.path, LOCKED - sum_of(freed_by(other.name) for other in running if other is not one))
+            for one in running
+        ),
+    )
 
 
 class Meter(FCFS):
@@ -150,6 +176,7 @@ class Running:
             at_most(self.generated + Poly.constant(1), self.unknown("output")),
             at_most(self.unknown("output"), self.most),
             between(0, self.path, LOCKED),
+            at_most(self.path, self.unknown("input")),
             at_least(self.path + self.private, self.unknown("input") + self.generated),
         )
 
@@ -179,6 +206,7 @@ class OpaqueWorker:
             queued = self.queued(one)
             reserved = self._memory.reserve(queued.output_left)
             node = Node(one.name, cache.root, self.symbol(one.path))
+            cache.leaving.add(one.name)
             private = self.symbol(one.private)
             worker.running.append(RunningRequest(queued, node, 0, 0, private, reserved, node, computed))
             worker._set_aside += private + reserved

@@ -89,6 +89,71 @@ class OneByOne:
         return replay(self.setting, requests, name)
 
 
+@dataclass(frozen=True, slots=True)
+class AllTogether:
+    """One client alone, its one-token requests let in at once: request ``k`` yields ``o_k`` tokens, in rising order.
+
+    The prompts have nothing in common, memory is optimistic, and all of it suffices without preemption.
+    """
+
+    setting: Setting
+    requests: int
+
+    def sizes(self) -> tuple[Named, ...]:
+        """While the last of the first ``k`` requests runs, it and those after it fit, each with its prompt token."""
+        lengths = [Poly.constant(0), *(_output(k) for k in range(self.requests))]
+        return tuple(
+            (
+                f"request {k} ends after those before it, and memory holds what runs until then",
+                all_of(
+                    at_most(lengths[k], _output(k)),
+                    at_most((_output(k) + Poly.constant(1)) * Poly.constant(self.requests - k), self.setting.kv_tokens),
+                ),
+            )
+            for k in range(self.requests)
+        )
+
+    def can_sink_to(self, deficit: int, algorithm: Algorithm = REFERENCE) -> Obligation:
+        """Some run ends with the counter at or below ``deficit``."""
+        return possible(f"a run sinks to {deficit}", self.sizes(), self._sinks_to(deficit, algorithm))
+
+    def cannot_sink_to(self, deficit: int, algorithm: Algorithm = REFERENCE) -> Obligation:
+        """No run of this kind ends with the counter at or below ``deficit``."""
+        name = f"no run of {self.requests} such requests sinks to {deficit}"
+        return claim(name, self.sizes(), Not(self._sinks_to(deficit, algorithm)))
+
+    def _sinks_to(self, deficit: int, algorithm: Algorithm) -> Formula:
+        """Let all requests in, then charge the forward steps between one finish and the next."""
+        exploration = Exploration([formula for _, formula in self.sizes()])
+
+        def run() -> int:
+            ledger = algorithm.ledger(Quanta(self.setting.quantum), self.setting.cost())
+            policy = DLPM(ledger)
+            policy.arrive(CLIENT, ())
+            for _ in range(self.requests):
+                while algorithm.visit(ledger, CLIENT, (CLIENT,), partial(_fits, 1), _unheard).extend is None:
+                    pass
+            ended = Poly.constant(0)
+            for k in range(self.requests):
+                steps = SymInt(exploration, _output(k) - ended)
+                policy.charge_outputs({CLIENT: steps * (self.requests - k)})
+                ended = _output(k)
+            return ledger.deficits[CLIENT]
+
+        paths = exploration.paths(run)
+        return any_of(*(all_of(path.condition(), at_most(poly(path.outcome()), deficit)) for path in paths))
+
+    def solved(self, deficit: int) -> Replay | None:
+        """A run that ends at or below ``deficit``, its outputs found by the solver, replayed on the real worker."""
+        question = self.can_sink_to(deficit)
+        outcome = discharge(question, (Z3(),))
+        if not outcome.as_expected:
+            return None
+        lengths = [outcome.numbers[f"o_{k}"] for k in range(self.requests)]
+        calls = [call(f"r{k + 1}", CLIENT, [k], length) for k, length in enumerate(lengths)]
+        return replay(self.setting, calls, question.name)
+
+
 def _extend(k: int) -> Poly:
     return Poly.unknown(f"e_{k}")
 

@@ -15,7 +15,22 @@ from dataclasses import dataclass
 from typing import Generic, NoReturn, TypeVar
 
 from dlpm_proofs.solvers import Feasibility
-from dlpm_proofs.terms import And, AtMostZero, Flag, Formula, IsZero, Not, Or, Poly, at_most, equal, less, poly
+from dlpm_proofs.terms import (
+    And,
+    AtMostZero,
+    Flag,
+    Formula,
+    IsZero,
+    Not,
+    Or,
+    Poly,
+    at_least,
+    at_most,
+    equal,
+    implies,
+    less,
+    poly,
+)
 
 Result = TypeVar("Result")
 
@@ -60,6 +75,7 @@ class Exploration:
         """Explore only what is possible under ``assumptions``."""
         self.assumptions = tuple(assumptions)
         self._feasibility = Feasibility(self.assumptions)
+        self.definitions: dict[Formula, None] = {}
         self._running = False
         self._prefix: tuple[bool, ...] = ()
         self._answers: list[bool] = []
@@ -73,6 +89,18 @@ class Exploration:
     def flag(self, name: str) -> bool:
         """Fork on a yes or no called ``name``; the same name gets the same answer along a path."""
         return self.decide(Flag(name))
+
+    def quotient(self, left: Poly, right: Poly) -> SymInt:
+        """``left // right`` for ``right`` >= 1: a new unknown, with what the division means among the `definitions`.
+
+        ``k = left // right`` if and only if ``k * right <= left < (k + 1) * right``, and there always is such a k.
+        """
+        name = f"({left}) div ({right})"
+        whole = Poly.unknown(name) * right
+        meaning = implies(at_least(right, 1), And((at_most(whole, left), less(left, whole + right))))
+        self.definitions[meaning] = None
+        self._feasibility.assume(meaning)
+        return self.integer(name)
 
     def decide(self, formula: AtMostZero | IsZero | Flag) -> bool:
         """Which way the running path goes at ``formula``.
@@ -145,7 +173,7 @@ def covering(paths: Sequence[Path[Result]]) -> Formula:
 
 
 class SymInt(int):
-    """An `int` whose value is a polynomial. It adds, subtracts, multiplies and compares, and refuses all else."""
+    """An `int` whose value is a polynomial. It adds, multiplies, compares, divides with rest, and refuses all else."""
 
     poly: Poly
     exploration: Exploration
@@ -177,6 +205,12 @@ class SymInt(int):
 
     def __rmul__(self, other: int) -> SymInt:
         return self * other
+
+    def __floordiv__(self, other: int) -> SymInt:
+        return self.exploration.quotient(self.poly, poly(other))
+
+    def __rfloordiv__(self, other: int) -> SymInt:
+        return self.exploration.quotient(poly(other), self.poly)
 
     def __neg__(self) -> SymInt:
         return self._of(-self.poly)
@@ -216,7 +250,7 @@ class SymInt(int):
     __hash__ = _refuse
     __index__ = __int__ = __float__ = __complex__ = __trunc__ = __floor__ = __ceil__ = _refuse
     __abs__ = __invert__ = __format__ = __round__ = __reduce__ = _refuse
-    __floordiv__ = __rfloordiv__ = __truediv__ = __rtruediv__ = __mod__ = __rmod__ = _refuse
+    __truediv__ = __rtruediv__ = __mod__ = __rmod__ = _refuse
     __divmod__ = __rdivmod__ = __pow__ = __rpow__ = _refuse
     __lshift__ = __rlshift__ = __rshift__ = __rrshift__ = _refuse
     __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = _refuse

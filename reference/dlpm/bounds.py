@@ -85,3 +85,44 @@ def deficit_floor(tight: int, unit: int = 1) -> int:
 def service_gap(quantum: int, floor: int) -> int:
     """``2 (Q^u - floor)``: what [DLPM Thm 4.1, 4.2] bound, for counters that stay between ``floor`` and ``quantum``."""
     return 2 * (deficit_ceiling(quantum) - floor)
+
+
+# -- as they are, under optimistic memory ------------------------------------------------------------------------------
+
+
+def requests_that_fit(kv_tokens: int, outputs_each: int) -> int:
+    """How many running requests can hold ``outputs_each`` >= 1 output tokens each, sharing one prompt token."""
+    return (kv_tokens - 1) // outputs_each
+
+
+def outputs_after_admission(kv_tokens: int, max_output: int | None = None, max_running: int | None = None) -> int:
+    """The most output tokens that one client's requests yield after its last admission, without reservations.
+
+    After ``s`` more forward steps each of its requests still running holds ``s`` output tokens or more: at most
+    ``(M - 1) // s`` of them fit, and at most ``B`` run. Summed over ``s`` up to ``L_output``, without limits this is about
+    ``M ln M``: memory that a finished request frees is used again. O(sqrt(M)).
+    """
+    room = kv_tokens - 1
+    last = room if max_output is None else min(max_output, room)
+    total = 0
+    step = 1
+    while step <= last:
+        running = requests_that_fit(kv_tokens, step)
+        until = min(room // running, last)
+        total += (until - step + 1) * (running if max_running is None else min(running, max_running))
+        step = until + 1
+    return total
+
+
+def longest_recomputation(max_input: int, kv_tokens: int, max_output: int | None = None) -> int:
+    """The most extend tokens of one admission: a preempted request computes its input and what it had generated again."""
+    return kv_tokens - 1 if max_output is None else min(max_input + max_output - 1, kv_tokens - 1)
+
+
+def optimistic_unit(cost: CostModel, recomputation: int, outputs: int) -> int:
+    """``U*`` under optimistic memory, in place of `tight_unit`.
+
+    ``recomputation`` is `longest_recomputation` and ``outputs`` is `outputs_after_admission` of the limits. The last
+    request let in may be preempted at once: then what it computed is charged, and takes no memory from the outputs.
+    """
+    return cost.extend(recomputation) + cost.output(outputs)

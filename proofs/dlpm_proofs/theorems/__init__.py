@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dlpm_proofs.theorem import Theorem
 from dlpm_proofs.theorems.m1_memory import M1
+from dlpm_proofs.theorems.m2_optimistic_memory import M2
 from dlpm_proofs.theorems.n1_many_clients import N1
 from dlpm_proofs.theorems.t1_ceiling import T1
 from dlpm_proofs.theorems.t2_floor import T2_LIMITED, T2_RESERVING, T2_TIGHT
+from dlpm_proofs.theorems.t2_optimistic import T2_HARMONIC, T2_OPTIMISTIC
 from dlpm_proofs.theorems.t3_t4_gap import T3, T4
 
-THEOREMS: tuple[Theorem, ...] = (M1, N1, T1, T2_RESERVING, T2_TIGHT, T2_LIMITED, T3, T4)
+THEOREMS: tuple[Theorem, ...] = (M1, M2, N1, T1, T2_RESERVING, T2_TIGHT, T2_LIMITED, T2_OPTIMISTIC, T2_HARMONIC, T3, T4)

@@ -15,7 +15,17 @@ from dlpm.batch import AFTER_FORWARD, AT_ADMISSION
 from dlpm.memory import AdmissionControl, Reserving
 from dlpm.request import ClientId
 from dlpm.worker import Worker
-from dlpm_proofs.opaque import LOCKED, Meter, OpaqueWorker, Running, books, cache_contract, insertion_contract, sum_of
+from dlpm_proofs.opaque import (
+    LOCKED,
+    Meter,
+    OpaqueWorker,
+    Running,
+    books,
+    cache_contract,
+    insertion_contract,
+    leaving_contract,
+    sum_of,
+)
 from dlpm_proofs.postcondition import postcondition
 from dlpm_proofs.solve import Named, Obligation
 from dlpm_proofs.terms import FALSE, TRUE, Formula, Poly, all_of, at_least, at_most, between, equal, poly
@@ -34,7 +44,7 @@ def hypotheses(running: Sequence[Running]) -> tuple[Named, ...]:
     held = sum_of(one.private + one.most - one.generated for one in running)
     return (
         ("the batch may hold a request", at_least(B, 1)),
-        ("running requests are sound", all_of(*(one.sound() for one in running))),
+        ("running requests are sound", all_of(*(one.sound() for one in running), leaving_contract(running))),
         ("what is locked and set aside fits into M", all_of(at_least(LOCKED, 0), at_most(LOCKED + held, M))),
         ("without running requests nothing is locked", TRUE if running else equal(LOCKED, 0)),
     )
