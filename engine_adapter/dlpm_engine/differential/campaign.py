@@ -119,10 +119,11 @@ def run_campaign(plan: Plan, on_progress: Callable[[ChunkResult], None] | None =
 def _identity(plan: Plan) -> dict[str, JsonValue]:
     """What makes two runs parts of one campaign."""
     settings = plan.settings
+    excused: list[JsonValue] = [*sorted(settings.excused)]
     return {
         "engine": settings.engine,
         "mode": settings.mode,
-        "excused": sorted(settings.excused),
+        "excused": excused,
         "seed": plan.seed,
         "chunk_cases": CASES,
     }

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from dlpm.errors import InputError
-from dlpm.jsonl import JsonValue, shown
+from dlpm.files import numbered_lines
+from dlpm.jsonl import JsonValue, parse_object, shown
 from dlpm.request import Request, Workload
 from dlpm.workload.files import Document, read_document, write
 from dlpm_engine.adapter import EngineConfig
@@ -51,21 +52,28 @@ def write_case(path: Path, case: Case) -> None:
     write(path, workload, header_extra=header, compressor=compressor)
 
 
-def read_case(path: Path, fallback: EngineConfig | None = None, step_us: int = STEP_US) -> Case:
-    """Read a workload file as a case; ``fallback`` are the parameters for one that carries none.
+def carries_case(path: Path) -> bool:
+    """Whether a file is a workload whose header carries parameters. O(its header).
 
     Raises:
-        InputError: the file is not a workload, its case is not what `write_case` writes, or there are no parameters.
+        InputError: the file cannot be read.
+    """
+    first = next(numbered_lines(path, open_binary), None)
+    try:
+        return first is not None and HEADER_FIELD in parse_object(first[1])
+    except InputError:
+        return False
+
+
+def read_case(path: Path) -> Case:
+    """Read a case that `write_case` wrote, or somebody by hand.
+
+    Raises:
+        InputError: the file is not a workload, or its header does not carry a case.
     """
     document = read_document(path, open_binary)
     stated = document.header_extra.get(HEADER_FIELD)
     name = document.workload.name or path.name
-    if stated is None:
-        if fallback is None:
-            raise InputError(
-                f"expected {HEADER_FIELD} in the header, or parameters on the command line", source=str(path)
-            )
-        return Case(name, fallback, document.workload.requests, step_us)
     try:
         return _parse(stated, document, name)
     except InputError as error:

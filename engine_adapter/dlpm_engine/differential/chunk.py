@@ -106,8 +106,10 @@ def cases_of(number: int, seed: int) -> Iterable[Case]:
         yield generate(seed, place)
 
 
-def run_chunk(cases: Iterable[Case], number: int, settings: Settings, save: Path | None) -> ChunkResult:
-    """Run cases until they are over or one diverges; a divergence is made small and saved under ``save``.
+def run_chunk(
+    cases: Iterable[Case], number: int, settings: Settings, save: Path | None, *, is_small: bool = False
+) -> ChunkResult:
+    """Run cases until they are over or one diverges; it is made small and saved under ``save``, unless ``is_small``.
 
     Raises:
         InputError: the engine or mode does not exist, the engine refuses parameters, or ``save`` cannot be written.
@@ -123,7 +125,10 @@ def run_chunk(cases: Iterable[Case], number: int, settings: Settings, save: Path
         if outcome.unfinished:
             result.unfinished.append(case.name)
         if outcome.divergence is not None:
-            result.found = _made_small(case, settings, save)
+            if is_small:
+                result.found = described(case, outcome.divergence, settings, None)
+            else:
+                result.found = _made_small(case, settings, save)
             break
     result.seconds = time.monotonic() - started
     return result

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import cast
+
 from dlpm.errors import InputError
 from dlpm_engine.adapter import EngineAdapter
 from dlpm_engine.differential.reference_engine import ReferenceEngine
 
 REFERENCE = "reference"
 TENSOR = "tensor"
-FAULT_MARK = ":"
+FAULT_MARK = "+"
+OBJECT_MARK = ":"
+DEVICE_MARK = "@"
 
 
 def make_engine(name: str) -> EngineAdapter:
-    """A fresh engine: ``reference``, ``tensor``, or ``tensor:FAULT`` with a planted fault.
+    """A fresh engine: a name of `KNOWN`, ``tensor+FAULT`` with a planted fault, or ``module:class`` of your own.
 
     Raises:
         InputError: there is no such engine or fault, or what it needs is not installed.
     """
+    if OBJECT_MARK in name:
+        return _imported(name)
     base, _, fault = name.partition(FAULT_MARK)
     if base == REFERENCE and not fault:
         return ReferenceEngine()
     if base != TENSOR:
-        raise InputError(f"expected {REFERENCE}, {TENSOR} or {TENSOR}:FAULT, found {name!r}", field="engine")
+        expected = f"{REFERENCE}, {TENSOR}, {TENSOR}{FAULT_MARK}FAULT or module:class"
+        raise InputError(f"expected {expected}, found {name!r}", field="engine")
     try:
         from dlpm_engine.differential.fault import FaultyEngine
         from dlpm_engine.tensor.engine import TensorEngine
@@ -34,3 +42,23 @@ def make_engine(name: str) -> EngineAdapter:
     if fault not in FAULTS:
         raise InputError(f"expected one of {', '.join(FAULTS)}, found {fault!r}", field="engine")
     return FaultyEngine(FAULTS[fault])
+
+
+def _imported(name: str) -> EngineAdapter:
+    """An engine of somebody else's: ``package.module:Class``, made without arguments."""
+    module_name, _, class_name = name.partition(OBJECT_MARK)
+    try:
+        factory: object = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"expected module:class that can be imported: {error}", field="engine") from error
+    if not callable(factory):
+        raise InputError(f"expected a class or function, found {name!r}", field="engine")
+    engine = factory()
+    missing = [method for method in _METHODS if not callable(getattr(engine, method, None))]
+    if missing or not isinstance(getattr(engine, "name", None), str):
+        lacking = ", ".join([*missing, *([] if isinstance(getattr(engine, "name", None), str) else ["name"])])
+        raise InputError(f"expected an EngineAdapter (docs/adapter.md); {name} lacks {lacking}", field="engine")
+    return cast(EngineAdapter, engine)
+
+
+_METHODS = ("configure", "submit", "step", "snapshot", "close")

@@ -32,7 +32,7 @@ class FaultyEngine(TensorEngine):
         """An engine that will make the mistake of ``fault``."""
         super().__init__()
         self._fault = fault
-        self.name = f"tensor:{fault.name}"
+        self.name = f"tensor+{fault.name}"
 
     def configure(self, config: EngineConfig, *, full_log: bool) -> None:
         """A fresh scheduler, broken."""

@@ -41,10 +41,12 @@ def shrink(case: Case, fails: Fails, seconds: float = 20.0) -> Case:
             smaller = simplify(case, fails, budget)
             progress = progress or smaller != case
             case = smaller
-    return replace(case, name=case.name if case.name.endswith(_MARK) else case.name + _MARK)
+    return replace(case, name=case.name if case.name.endswith(SHRUNK) else case.name + SHRUNK)
 
 
-_MARK = ", shrunk"
+SHRUNK = ", shrunk"
+"""What the name of a shrunk case ends in."""
+
 _MOST_REFILLS = 1000
 
 

@@ -1,0 +1,238 @@
+"""`dlpm diff`: hold an engine to the reference, decision by decision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from dlpm.batch import AFTER_FORWARD, AT_ADMISSION
+from dlpm.cost import CostModel
+from dlpm.errors import InputError
+from dlpm.request import Workload
+from dlpm.workload import LoadOptions, load
+from dlpm_engine.adapter import OPTIMISTIC, RESERVING, EngineConfig
+from dlpm_engine.cli.common import check_writable, output_console, progress_bar, say, write_json
+from dlpm_engine.differential.campaign import ENOUGH_CASES, Plan, Summary, run_campaign
+from dlpm_engine.differential.case import STEP_US, Case, carries_case, read_case
+from dlpm_engine.differential.chunk import CASES, CORPUS, run_chunk
+from dlpm_engine.differential.controls import Control, run_controls
+from dlpm_engine.differential.declared import BUNDLED, excused, read_declared
+from dlpm_engine.differential.engines import DEVICE_MARK, REFERENCE, TENSOR
+from dlpm_engine.differential.hunt import CASE_SECONDS, Settings
+from dlpm_engine.differential.modes import LOCKSTEP, MODES
+from dlpm_engine.differential.shrink import SHRUNK
+from dlpm_engine.differential.summary import lines
+from dlpm_engine.files import open_binary
+from dlpm_engine.run.options import parse_weights
+
+_EPILOG = """\b
+Examples:
+  dlpm diff --engine tensor --cases 20000 --jobs 2
+  dlpm diff --engine my_package.my_adapter:MyEngine --seconds 600 --journal campaign.jsonl
+  dlpm diff --engine tensor --workload divergence.jsonl
+  dlpm diff --engine tensor --workload trace.jsonl.gz --limit 2000 --kv-tokens 500000 --quantum 20000
+  dlpm diff --controls
+"""
+
+_CPU = "cpu"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("diff", epilog=_EPILOG)(diff)
+
+
+def diff(
+    engine: Annotated[
+        str, typer.Option(metavar="NAME", help=f"{TENSOR}, {REFERENCE}, or module:class of your own adapter.")
+    ] = TENSOR,
+    device: Annotated[str, typer.Option(metavar="NAME", help="For the tensor engine: cpu or cuda.")] = _CPU,
+    mode: Annotated[str, typer.Option(metavar="NAME", help=f"What must agree: {', '.join(MODES)}.")] = LOCKSTEP,
+    workload: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Compare on this workload alone: a saved case, a workload file or a trace."),
+    ] = None,
+    cases: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help=f"Generated cases, in chunks of {CASES}. Without --seconds: {ENOUGH_CASES}."
+        ),
+    ] = None,
+    seconds: Annotated[float | None, typer.Option(metavar="S", help="Begin new chunks for so long.")] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the generated cases.")] = 0,
+    jobs: Annotated[int, typer.Option(metavar="N", help="Processes.")] = 1,
+    ray: Annotated[bool, typer.Option("--ray", help="Spread the campaign over a Ray cluster.")] = False,
+    journal: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Keep finished chunks here; go on from there if it exists.")
+    ] = None,
+    save: Annotated[str, typer.Option(metavar="DIR", help="Where a case that diverges is written.")] = ".",
+    declared: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Reviewed list of declared differences. Without it: none.")
+    ] = None,
+    least_kinds: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help=f"Kinds of decision to reach. Without it: all, from {ENOUGH_CASES} cases."
+        ),
+    ] = None,
+    case_seconds: Annotated[
+        float, typer.Option(metavar="S", help="Longest time for one case: then the engine is taken to hang.")
+    ] = CASE_SECONDS,
+    controls: Annotated[
+        bool, typer.Option("--controls", help="Test the tester: clean pairs, and every planted fault.")
+    ] = False,
+    format_name: Annotated[str, typer.Option("--format", metavar="NAME", help="How to read the workload.")] = "auto",
+    clients: Annotated[
+        str | None, typer.Option(metavar="RULE", help="Who sends a request of a trace, as for dlpm run.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", help="Take the first N requests of the workload.")] = None,
+    quantum: Annotated[int, typer.Option(metavar="N", help="For a workload without parameters: quantum.")] = 2000,
+    weight_pair: Annotated[str, typer.Option("--weights", metavar="E,O", help="Likewise: the two weights.")] = "1,2",
+    kv_tokens: Annotated[int, typer.Option(metavar="N", help="Likewise: KV memory in tokens.")] = 100_000,
+    max_running: Annotated[int | None, typer.Option(metavar="N", help="Likewise: largest running batch.")] = None,
+    memory: Annotated[str, typer.Option(metavar="KIND", help=f"Likewise: {RESERVING} or {OPTIMISTIC}.")] = RESERVING,
+    watermark: Annotated[int, typer.Option(metavar="N", help="Likewise: tokens kept free.")] = 0,
+    visibility: Annotated[
+        str, typer.Option(metavar="WHEN", help=f"Likewise: {AT_ADMISSION} or {AFTER_FORWARD}.")
+    ] = AT_ADMISSION,
+    step_ms: Annotated[float, typer.Option(metavar="MS", help="Likewise: duration of a step.")] = STEP_US / 1000,
+    json_file: Annotated[
+        str | None, typer.Option("--json", metavar="FILE", help="Write dlpm.diff/1; - is standard output.")
+    ] = None,
+) -> None:
+    """Compare an engine with the reference in lockstep, on hand-made and generated cases or on one workload.
+
+    Ends with 1 if the engine differs, or if the campaign did not reach the kinds of decision that it must have reached.
+    A case that diverges is made as small as possible, explained, and saved as a workload file.
+    """
+    check_writable("--json", json_file)
+    console = output_console(json_file)
+    if controls:
+        _controls(console, json_file)
+        return
+    name = _on_device(engine, device)
+    entries = read_declared(Path(declared) if declared is not None else BUNDLED)
+    settings = Settings(name, mode, excused(entries, name), case_seconds)
+    if workload is not None:
+        parameters = _Parameters(
+            quantum, parse_weights(weight_pair), kv_tokens, max_running, memory, watermark, visibility, step_ms
+        )
+        options = LoadOptions(clients=clients, limit=limit, opener=open_binary)
+        _one_case(console, _case(workload, format_name, options, parameters), settings, Path(save), json_file)
+        return
+    plan = Plan(
+        settings=settings,
+        seed=seed,
+        cases=ENOUGH_CASES if cases is None and seconds is None else cases,
+        seconds=seconds,
+        jobs=_at_least_one(jobs, "--jobs"),
+        journal=Path(journal) if journal is not None else None,
+        save=Path(save),
+        ray=ray,
+        least_kinds=least_kinds,
+    )
+    _campaign(console, plan, json_file)
+
+
+def _on_device(engine: str, device: str) -> str:
+    """The name of the engine on a device."""
+    if device == _CPU:
+        return engine
+    if engine != TENSOR:
+        raise InputError(f"expected --engine {TENSOR} beside it, found {engine!r}", field="--device")
+    return f"{engine}{DEVICE_MARK}{device}"
+
+
+def _at_least_one(value: int, option: str) -> int:
+    """Refuse zero and less."""
+    if value < 1:
+        raise InputError(f"expected an integer > 0, found {value}", field=option)
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class _Parameters:
+    """What the command line says for a workload that carries no parameters of its own."""
+
+    quantum: int
+    cost: CostModel
+    kv_tokens: int
+    max_running: int | None
+    memory: str
+    watermark: int
+    visibility: str
+    step_ms: float
+
+    def case(self, name: str, loaded: Workload) -> Case:
+        """The workload as a case."""
+        config = EngineConfig(
+            quantum=self.quantum,
+            extend_weight=self.cost.extend_weight,
+            output_weight=self.cost.output_weight,
+            kv_tokens=self.kv_tokens,
+            block_size=loaded.block_size,
+            max_running=self.max_running,
+            memory=self.memory,
+            watermark=self.watermark,
+            visibility=self.visibility,
+        )
+        step_us = _at_least_one(round(self.step_ms * 1000), "--step-ms")
+        return Case(loaded.name or name, config, loaded.requests, step_us)
+
+
+def _case(workload: str, format_name: str, options: LoadOptions, parameters: _Parameters) -> Case:
+    """The case in a file that `dlpm diff` saved, or one made of any other workload."""
+    path = Path(workload)
+    if path.is_file() and carries_case(path):
+        return read_case(path)
+    return parameters.case(path.name, load(workload, format_name, options))
+
+
+def _one_case(console: Console, case: Case, settings: Settings, save: Path, json_file: str | None) -> None:
+    """Compare on one case, and say what came of it. A saved case is as small as it gets."""
+    say(console, f"{settings.engine} against the reference, {settings.mode}: {case.name}")
+    result = run_chunk([case], CORPUS, settings, save, is_small=case.name.endswith(SHRUNK))
+    _finish(console, Summary(result, result.seconds, 0, 0), json_file)
+
+
+def _campaign(console: Console, plan: Plan, json_file: str | None) -> None:
+    """Run a campaign, and say what came of it."""
+    settings = plan.settings
+    much = f"{plan.cases:,} generated cases" if plan.cases is not None else f"{plan.seconds:g} s of generated cases"
+    say(console, f"{settings.engine} against the reference, {settings.mode}: the corpus and {much}, seed {plan.seed}")
+    with progress_bar(plan.cases or 0, "cases") as advance:
+        summary = run_campaign(plan, lambda total: advance(f"{total.tally.decisions():,} decisions", total.tally.cases))
+    _finish(console, summary, json_file)
+
+
+def _finish(console: Console, summary: Summary, json_file: str | None) -> None:
+    """Print and write a summary; exit with 1 if it is not sound."""
+    for line in lines(summary):
+        say(console, line)
+    if json_file is not None:
+        write_json(json_file, summary.to_json())
+    if not summary.sound():
+        raise typer.Exit(1)
+
+
+def _controls(console: Console, json_file: str | None) -> None:
+    """Run the tester's controls; exit with 1 if one fails."""
+    try:
+        from dlpm_engine.differential.faults import FAULTS
+    except ModuleNotFoundError as error:
+        raise InputError("the controls need torch: pip install 'dlpm[torch]'", field="--controls") from error
+    results: list[Control] = []
+    for control in run_controls(FAULTS):
+        verdict = "ok  " if control.passed else "FAIL"
+        say(console, f"{verdict} {control.name}: {control.detail} ({control.seconds:.1f} s)")
+        results.append(control)
+    failed = sum(not control.passed for control in results)
+    say(console, f"{len(results)} controls, {failed} failed")
+    if json_file is not None:
+        write_json(json_file, {"schema": "dlpm.controls/1", "controls": [control.to_json() for control in results]})
+    if failed:
+        raise typer.Exit(1)
