@@ -46,8 +46,11 @@ imports: setup ## The import contract between the three roots
 bench: setup ## How fast the reference, the checker and the tensor path are
 	$(BIN)/dlpm bench
 
-examples: setup ## Write the bundled example workloads anew
+examples: setup ## Write the bundled example workloads and logs anew
 	$(BIN)/python examples/make_workloads.py
+	mkdir -p examples/logs
+	$(BIN)/dlpm run examples/workloads/optimistic-breaks-printed-floor.jsonl --policy dlpm --quantum 8 --weights 1,2 \
+	  --kv-tokens 64 --memory optimistic --full-log --events examples/logs/optimistic-breaks-printed-floor.jsonl
 
 mutation: setup ## Mutation score of the code that schedules and the code that checks (long)
 	rm -rf $(MUTATION)/src $(MUTATION)/tests

@@ -34,6 +34,28 @@ def two_clients() -> Workload:
     return Workload(block_size=4, requests=tuple(requests), name="two clients")
 
 
+def eight_prompts() -> Workload:
+    """One client, eight one-token prompts: under optimistic memory its debt grows beyond the printed bound.
+
+    All eight fit into 64 tokens at once, and memory that a finished request gives back is decoded into by the others: more
+    than 64 tokens are decoded after the gate has closed.
+    """
+    outputs = (7, 8, 9, 11, 15, 20, 31, 63)
+    requests = tuple(
+        Request(
+            id=f"r{number}",
+            client="A",
+            arrival_us=0,
+            input_tokens=1,
+            output_tokens=output,
+            max_output=output,
+            prompt=(number,),
+        )
+        for number, output in enumerate(outputs, start=1)
+    )
+    return Workload(block_size=1, requests=requests, name="eight one-token prompts")
+
+
 def _request(name: str, client: str, prompt: tuple[int, ...]) -> Request:
     """A request that arrives at 0 and generates three tokens."""
     return Request(
@@ -44,6 +66,7 @@ def _request(name: str, client: str, prompt: tuple[int, ...]) -> Request:
 def write_all(folder: Path) -> None:
     """Write every example into ``folder``, which exists."""
     write(folder / "two-clients.jsonl", two_clients())
+    write(folder / "optimistic-breaks-printed-floor.jsonl", eight_prompts())
     for name, text in SPECIFICATIONS.items():
         write(folder / f"{name}.jsonl", generate(parse_spec(text)))
 

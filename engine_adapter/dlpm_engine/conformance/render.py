@@ -49,10 +49,7 @@ def _violation(report: Report, violation: Violation) -> list[str]:
         f"  found     {violation.found}",
     ]
     if violation.unmet_hypothesis is not None:
-        lines.append(
-            f"  note      the run breaks the printed bound, but a hypothesis of its theorem is not met: "
-            f"{violation.unmet_hypothesis}"
-        )
+        lines.append(f"  note      the run breaks the printed bound, but {violation.unmet_hypothesis}")
     if violation.ledger:
         shown = ", ".join(f"{client} {counter}" for client, counter in violation.ledger.items())
         more = violation.clients - len(violation.ledger)

@@ -125,13 +125,13 @@ class TheoremRules:
         )
 
     def _unmet(self) -> str | None:
-        """The hypothesis of the theorems that this run does not meet, if one is known."""
+        """Why the theorems do not speak of this run, if they do not."""
         memory = self._state.header.memory
         if memory == "reserving":
             return None
         if memory is None:
-            return "reserving admission of A.1 eq. 2 (the header does not say what memory is)"
-        return f"reserving admission of A.1 eq. 2 (memory is {memory})"
+            return "the header does not say what memory is: hypothesis reserving admission of A.1 eq. 2 is not known"
+        return f"its memory is {memory}: hypothesis reserving admission of A.1 eq. 2 is not met"
 
     def _update_floor(self) -> None:
         """Compute the floor anew, where M and an input are known."""
