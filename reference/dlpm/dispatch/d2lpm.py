@@ -11,6 +11,12 @@ from dlpm.errors import InputError
 from dlpm.request import BlockKey, ClientId, Request
 
 
+def refill(credit: list[int], worker_quantum: int) -> None:
+    """Every worker's counter of one client gets ``Q^w``, in place [DLPM Alg. 2 l. 6]. O(workers)."""
+    for worker in range(len(credit)):
+        credit[worker] += worker_quantum
+
+
 def select_worker(
     credit: list[int],
     worker_quantum: int,
@@ -25,8 +31,7 @@ def select_worker(
     """
     available = [worker for worker, counter in enumerate(credit) if counter > 0]  # l. 4
     while not available:  # l. 5
-        for worker in range(len(credit)):  # l. 6
-            credit[worker] += worker_quantum
+        refill(credit, worker_quantum)  # l. 6
         available = [worker for worker, counter in enumerate(credit) if counter > 0]
     candidates = [worker for worker in longest_match if credit[worker] > 0]  # l. 7
     if not candidates:  # l. 8

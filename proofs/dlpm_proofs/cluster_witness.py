@@ -1,0 +1,161 @@
+"""Runs of a whole cluster that show something, and what is measured of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from dlpm.cluster import Cluster
+from dlpm.dispatch.base import Decision, Router
+from dlpm.dispatch.d2lpm import D2LPM
+from dlpm.dispatch.round_robin import RoundRobin
+from dlpm.events import Admit, Dispatch, Event, Header, Output
+from dlpm.jsonl import JsonValue
+from dlpm.request import BlockKey, ClientId, Request, RequestId, Workload
+from dlpm.timing import FixedStep
+from dlpm.worker import Worker
+from dlpm_proofs.witness import STEP_US, Replay, Setting
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSetting(Setting):
+    """A cluster of workers that differ in speed only.
+
+    ``step_us`` holds for each worker how many ticks its step takes, a tick being `STEP_US`; ``router`` is ``d2lpm`` or
+    ``per-client-round-robin``; ``worker_quantum`` is ``Q^w``.
+    """
+
+    router: str = D2LPM.name
+    worker_quantum: int = 1
+    step_us: tuple[int, ...] = (1, 1)
+
+    @property
+    def workers(self) -> int:
+        """How many workers."""
+        return len(self.step_us)
+
+    def build_router(self) -> Router:
+        """The router of that name."""
+        if self.router == D2LPM.name:
+            return D2LPM(self.workers, self.worker_quantum, self.cost())
+        return RoundRobin(self.workers, per_client=True)
+
+    def header(self, workload: Workload) -> Header:
+        """The first line of the log, with what is known of the cluster."""
+        extra: dict[str, JsonValue] = {"workers": self.workers, "dispatch": self.router}
+        if self.router == D2LPM.name:
+            extra["worker_quantum"] = self.worker_quantum
+        return replace(Setting.header(self, workload), extra=extra)
+
+
+@dataclass
+class WatchedRouter:
+    """A router, and what became of its counters and of the requests in flight.
+
+    ``lowest`` is each client's lowest credit at any worker, ``most_in_flight`` the most requests that any client had
+    at one worker.
+    """
+
+    router: Router
+    lowest: dict[ClientId, int] = field(default_factory=dict)
+    most_in_flight: int = 0
+    _in_flight: dict[tuple[ClientId, int], int] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The watched router's name."""
+        return self.router.name
+
+    def dispatch(self, request: Request, blocks: Sequence[BlockKey]) -> Decision:
+        """Let the router decide, and count."""
+        decision = self.router.dispatch(request, blocks)
+        key = (request.client, decision.worker)
+        self._in_flight[key] = self._in_flight.get(key, 0) + 1
+        self.most_in_flight = max(self.most_in_flight, self._in_flight[key])
+        self._look(request.client)
+        return decision
+
+    def finished(self, request: Request, worker: int) -> None:
+        """Pass it on, and count."""
+        self.router.finished(request, worker)
+        self._in_flight[request.client, worker] -= 1
+        self._look(request.client)
+
+    def evicted(self, prefix: Sequence[BlockKey], worker: int) -> None:
+        """Pass it on."""
+        self.router.evicted(prefix, worker)
+
+    def _look(self, client: ClientId) -> None:
+        """Remember the lowest counter."""
+        if isinstance(self.router, D2LPM):
+            self.lowest[client] = min(self.lowest.get(client, 0), *self.router.credit[client])
+
+
+def replay_cluster(setting: ClusterSetting, requests: Sequence[Request], name: str) -> tuple[Replay, WatchedRouter]:
+    """Run ``requests`` through the reference's cluster, block size 1, and keep every event."""
+    workload = Workload(1, tuple(requests), name)
+    events: list[Event] = []
+    router = WatchedRouter(setting.build_router())
+    workers = [
+        Worker(
+            setting.config(), setting.build_policy(), FixedStep(ticks * STEP_US), events.append, index=index,
+            full_log=True,
+        )
+        for index, ticks in enumerate(setting.step_us)
+    ]  # fmt: skip
+    Cluster(workers, router, events.append).run(workload)
+    return Replay(setting, workload, tuple(events)), router
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What had happened by some time: service of each client, and how many of its requests waited where.
+
+    A request waits from its dispatch to its admission.
+    """
+
+    time_us: int
+    service: dict[ClientId, int]
+    waiting: dict[tuple[ClientId, int], int]
+
+    def waits_somewhere(self, client: ClientId) -> bool:
+        """Some worker has a request of ``client`` in its queue, or is about to."""
+        return any(count > 0 for (who, _), count in self.waiting.items() if who == client)
+
+    def waits_at(self, client: ClientId, worker: int) -> bool:
+        """``worker`` has one."""
+        return self.waiting.get((client, worker), 0) > 0
+
+
+def moments(replay: Replay) -> list[Moment]:
+    """The state of a cluster's run after each time at which something happened. O(events * clients * workers)."""
+    clients = replay.clients()
+    cost = replay.setting.cost()
+    home: dict[RequestId, int] = {}
+    service: dict[ClientId, int] = dict.fromkeys(sorted(set(clients.values())), 0)
+    waiting: dict[tuple[ClientId, int], int] = {}
+    found: list[Moment] = []
+    for event in replay.events:
+        assert event.time_us is not None
+        if found and found[-1].time_us == event.time_us:
+            found.pop()
+        if isinstance(event, Dispatch):
+            _leave(waiting, clients[event.request], home.get(event.request))
+            assert event.worker is not None
+            home[event.request] = event.worker
+            key = (clients[event.request], event.worker)
+            waiting[key] = waiting.get(key, 0) + 1
+        elif isinstance(event, Admit):
+            _leave(waiting, clients[event.request], home.pop(event.request))
+            service[clients[event.request]] += cost.extend(event.extend)
+        elif isinstance(event, Output):
+            for request, tokens in event.tokens.items():
+                service[clients[request]] += cost.output(tokens)
+        found.append(Moment(event.time_us, dict(service), dict(waiting)))
+    return found
+
+
+def _leave(waiting: dict[tuple[ClientId, int], int], client: ClientId, worker: int | None) -> None:
+    """One request less waits there."""
+    if worker is not None:
+        waiting[client, worker] -= 1

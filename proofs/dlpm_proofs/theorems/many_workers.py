@@ -1,0 +1,8 @@
+"""The theorems about many workers, in the order in which the table shows them."""
+
+from __future__ import annotations
+
+from dlpm_proofs.theorem import Theorem
+from dlpm_proofs.theorems.t12_router_credit import T12_CEILING, T12_FLOOR, T12_PRINTED
+
+MANY_WORKERS: tuple[Theorem, ...] = (T12_CEILING, T12_PRINTED, T12_FLOOR)

@@ -1,0 +1,66 @@
+"""Bounds of many workers as plain functions of the parameters, beside `dlpm.bounds` for one.
+
+Parameters carry the paper's meaning [DLPM Table 1]; ``workers`` is ``|W|``, ``worker_quantum`` is ``Q^w``. Results are
+in weighted tokens. The proofs evaluate these functions on symbolic integers.
+"""
+
+from __future__ import annotations
+
+from dlpm.bounds import deficit_floor
+from dlpm.cost import CostModel
+
+# -- the router's credit [DLPM Alg. 2] ---------------------------------------------------------------------------------
+
+
+def router_credit_ceiling(worker_quantum: int) -> int:
+    """``q_{i,w} <= Q^w``: the largest value of a router's counter."""
+    return worker_quantum
+
+
+def router_credit_floor(cost: CostModel, max_input: int, max_output: int, in_flight: int) -> int:
+    """``1 - w_e L_input - c w_q L_output``: the lowest value of a router's counter, under a cap on requests in flight.
+
+    At most ``in_flight`` = c requests of a client are dispatched to one worker and not finished there. Without such a
+    cap there is no floor: outputs are charged when requests finish, and dispatching asks only what is charged so far.
+    """
+    return 1 - cost.extend(max_input) - in_flight * cost.output(max_output)
+
+
+def router_spread(worker_quantum: int, floor: int) -> int:
+    """``Q^w - floor``: how much more of a client's work one worker can be charged than another."""
+    return router_credit_ceiling(worker_quantum) - floor
+
+
+# -- service over all workers, as printed and for clients backlogged on every worker -----------------------------------
+
+
+def cluster_gap_as_printed(unit: int, quantum: int, workers: int) -> int:
+    """``2 |W| (U + Q^u)`` [DLPM Thm 5.1, 5.2], ``unit`` being the paper's ``U``."""
+    return 2 * workers * (unit + quantum)
+
+
+def cluster_gap(worker_gap: int, workers: int) -> int:
+    """``|W|`` times the gap of one worker, for clients that are backlogged on every worker."""
+    return workers * worker_gap
+
+
+# -- one ledger for all workers, updates arriving late -----------------------------------------------------------------
+
+
+def shared_largest_update(cost: CostModel, max_input: int, max_running: int) -> int:
+    """``C``: the most that one update charges one client: an admission's extend tokens, or one forward step's outputs.
+
+    ``max_running`` is the largest batch in requests; memory alone keeps it below ``M``.
+    """
+    return max(cost.extend(max_input), cost.output(max_running))
+
+
+def shared_floor(tight: int, cost: CostModel, kv_tokens: int, largest_update: int, late: int, workers: int) -> int:
+    """The lowest true counter when each of ``|W|`` workers lacks at most ``late`` = d updates of each other one.
+
+    ``1 - U* - (|W| - 1) (w_q (M - 1) + d C)``: the last worker to let the client in sees a positive counter, that
+    is too high by what it has not heard of, at most ``d C`` of each other worker; it then spends up to ``U*``; and
+    each other worker may be decoding up to ``M - 1`` output tokens that it reserved before.
+    """
+    elsewhere = cost.output(kv_tokens - 1) + late * largest_update
+    return deficit_floor(tight) - (workers - 1) * elsewhere
