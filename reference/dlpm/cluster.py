@@ -8,9 +8,11 @@ from heapq import heappop, heappush
 
 from dlpm.arrivals import Arrivals
 from dlpm.dispatch.base import Router
+from dlpm.errors import InputError
 from dlpm.events import Dispatch, EventSink
 from dlpm.prefix_cache import Node, prefix_of
 from dlpm.request import BlockKey, Request, Workload, cacheable_blocks
+from dlpm.simulate import StalledError
 from dlpm.worker import Worker
 
 
@@ -46,10 +48,8 @@ class Cluster:
     """``n`` workers behind one router; deterministic.
 
     At each moment: first the steps that end, in the order of the workers; then the requests that are due, each
-    dispatched
-    at once; then every worker that is free and has work begins a step. A request sent to a worker that is in the
-    middle of
-    a step joins its queue when that step ends.
+    dispatched at once; then every worker that is free and has work begins a step, in the order of the workers. A
+    request sent to a worker that is in the middle of a step joins its queue when that step ends.
     """
 
     def __init__(
@@ -58,20 +58,36 @@ class Cluster:
         """``notice_delay``: steps of the evicting worker until the router hears of an eviction, >= 0.
 
         The workers' indices are their positions; each should have been made with that index and the same sink.
+
+        Raises:
+            InputError: there is no worker, or the delay is negative.
         """
+        if not workers:
+            raise InputError("expected at least one worker, found none", field="workers")
+        if notice_delay < 0:
+            raise InputError(f"expected a whole number of steps, found {notice_delay}", field="notice_delay")
         self.router = router
+        self.time_us = 0
         self._replicas = [_Replica(worker, notice_delay) for worker in workers]
         self._sink = sink
         self._step_ends: list[tuple[int, int]] = []
-        self._now_us = 0
+        # The workers that may begin a step: new requests, or no step in progress and something to do.
+        self._ready: set[int] = set()
+
+    @property
+    def steps(self) -> int:
+        """Steps of all workers together. O(workers)."""
+        return sum(replica.worker.step_number for replica in self._replicas)
 
     def run(self, workload: Workload, on_progress: Callable[[int], None] | None = None) -> int:
         """Run ``workload`` to its end; returns how many requests finished.
 
-        O(log workers + log requests) a step or request, beside what router and workers do.
+        O(log workers + log requests) a step or request, beside what router and workers do. ``on_progress`` is told the
+        number of finished requests whenever it grew.
 
         Raises:
-            InputError: if a request cannot fit into a worker's memory at all.
+            InputError: if a request cannot fit into a worker's memory at all, or waits for a call that never finishes.
+            StalledError: if a policy leaves fitting requests waiting beside an empty batch, with nothing left to come.
         """
         arrivals = Arrivals(workload.requests)
         finished = 0
@@ -79,30 +95,43 @@ class Cluster:
             moments = [self._step_ends[0][0]] if self._step_ends else []
             next_us = arrivals.next_us()
             if next_us is not None:
-                moments.append(max(next_us, self._now_us))
+                moments.append(next_us)
             if not moments:
-                return finished
-            self._now_us = min(moments)
+                break
+            self.time_us = max(self.time_us, min(moments))
             ended = self._end_steps(arrivals)
-            for release_us, request in arrivals.take_due(self._now_us):
+            for release_us, request in arrivals.take_due(self.time_us):
                 self._dispatch(release_us, request)
             self._begin_steps()
             if ended:
                 finished += ended
                 if on_progress is not None:
                     on_progress(finished)
+        self._check_all_done(arrivals)
+        return finished
+
+    def _check_all_done(self, arrivals: Arrivals) -> None:
+        """Nothing is to come: nobody may be waiting. O(workers)."""
+        for index, replica in enumerate(self._replicas):
+            if not replica.worker.idle():
+                waiting = len(replica.worker.waiting())
+                raise StalledError(f"worker {index}: {waiting} requests wait beside an empty batch")
+        if arrivals.held():
+            found = f"found request {arrivals.held()[0]!r} waiting for one for ever"
+            raise InputError(f"expected calls of this workload that finish, {found}", field="parents")
 
     def _end_steps(self, arrivals: Arrivals) -> int:
         """End the steps that are due now; returns how many requests finished in them."""
         ended = 0
-        while self._step_ends and self._step_ends[0][0] == self._now_us:
+        while self._step_ends and self._step_ends[0][0] == self.time_us:
             _, index = heappop(self._step_ends)
             replica = self._replicas[index]
             replica.stepping = False
-            for request in replica.worker.end_step(self._now_us):
+            self._ready.add(index)
+            for request in replica.worker.end_step(self.time_us):
                 ended += 1
                 self.router.finished(request, index)
-                arrivals.finished(request, self._now_us)
+                arrivals.finished(request, self.time_us)
             self._pass_on_notices(replica, index)
         return ended
 
@@ -116,21 +145,30 @@ class Cluster:
                 Dispatch(
                     step=replica.worker.step_number,
                     worker=decision.worker,
-                    time_us=self._now_us,
+                    time_us=self.time_us,
                     request=request.id,
                     matched_workers=decision.matched_workers,
                     counter=decision.counter,
+                    client=request.client,
+                    input=request.input_tokens,
                 )
             )
         replica.inbox.append((release_us, request))
+        if not replica.stepping:
+            self._ready.add(decision.worker)
 
     def _begin_steps(self) -> None:
-        """Every worker that is free and has work takes in its new requests and begins a step. O(workers)."""
-        for index, replica in enumerate(self._replicas):
+        """Every worker that is free and has work takes in its new requests and begins a step. O(such workers).
+
+        A worker whose policy left its batch empty is asked again at the next moment.
+        """
+        for index in sorted(self._ready):
+            replica = self._replicas[index]
             worker = replica.worker
-            if replica.stepping or (not replica.inbox and worker.idle()):
+            if not replica.inbox and worker.idle():
+                self._ready.discard(index)
                 continue
-            worker.time_us = self._now_us
+            worker.time_us = self.time_us
             while replica.inbox:
                 arrived_us, request = replica.inbox.popleft()
                 worker.submit(request, arrived_us)
@@ -138,6 +176,7 @@ class Cluster:
             self._pass_on_notices(replica, index)
             if ends_us is not None:
                 replica.stepping = True
+                self._ready.discard(index)
                 heappush(self._step_ends, (ends_us, index))
 
     def _pass_on_notices(self, replica: _Replica, index: int) -> None:

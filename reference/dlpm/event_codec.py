@@ -276,6 +276,8 @@ def _dispatch(line: Fields) -> Event:
         request=line.text("request"),
         matched_workers=line.integers("matched_workers", 0, MAX_TOKENS),
         counter=_optional(line, "counter", -MAX_INTEGER),
+        client=line.text("client") if "client" in line.values else None,
+        input=line.tokens("input") if "input" in line.values else None,
     )
 
 

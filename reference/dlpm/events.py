@@ -139,11 +139,17 @@ class Preempt(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dispatch(Event):
-    """A router's decision; ``worker`` is the target, ``counter`` its credit for this client after the charge."""
+    """A router's decision; ``worker`` is the target, ``counter`` its credit for this client after the charge.
+
+    ``matched_workers`` are those believed to hold the longest cached prefix. ``client`` and ``input`` (tokens) are
+    those of the request: its `arrive` comes only when the worker's present step has ended, and the charge is made now.
+    """
 
     request: RequestId
     matched_workers: tuple[int, ...]
     counter: int | None = None
+    client: ClientId | None = None
+    input: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

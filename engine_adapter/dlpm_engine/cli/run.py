@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated
@@ -24,6 +25,15 @@ from dlpm_engine.report import figure
 from dlpm_engine.report.comparison import comparison, describe, notes
 from dlpm_engine.report.sheet import show
 from dlpm_engine.run.build import log_header
+from dlpm_engine.run.cluster import run_cluster
+from dlpm_engine.run.cluster_options import (
+    DEFAULT_WORKER_QUANTUM,
+    ROUTERS,
+    ClusterOptions,
+    dispatch_choices,
+    parse_speeds,
+    with_routers,
+)
 from dlpm_engine.run.compare import Setup, run_policy
 from dlpm_engine.run.options import (
     DEFAULT_POLICIES,
@@ -45,6 +55,7 @@ Examples:
   dlpm run synthetic:tree-of-thoughts:s1 --gpu a100-80g --quantum 1000 --quantum 8000
   dlpm run conversation_trace.jsonl.gz --clients root:8:zipf1.1 --kv-tokens 3000000 --gpu h100 --json out.json
   dlpm run requests.jsonl --policy dlpm --events run.jsonl.gz
+  dlpm run requests.jsonl --policy dlpm --workers 8 --dispatch d2lpm --worker-quantum 20000
 """
 
 
@@ -122,6 +133,27 @@ def run(
         str | None,
         typer.Option(metavar="NAME", help=f"The model: {', '.join(timing.MODELS)}. Without it: the GPU's usual one."),
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="Run a cluster of N workers, each with such a GPU, behind a router.")
+    ] = None,
+    dispatch: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help=f"The router: {', '.join(ROUTERS)}; may be repeated. Without it: d2lpm."),
+    ] = None,
+    worker_quantum: Annotated[
+        list[int] | None,
+        typer.Option(
+            metavar="N",
+            help="d2lpm: credit at each worker per refill, in weighted tokens; repeated, one run each. "
+            f"Without it: {DEFAULT_WORKER_QUANTUM}.",
+        ),
+    ] = None,
+    notice_delay: Annotated[
+        int, typer.Option(metavar="N", help="Steps of a worker until the router hears of what it has evicted.")
+    ] = 0,
+    speeds: Annotated[
+        str | None, typer.Option(metavar="LIST", help="Speed of each worker against the GPU, such as 1,1,0.5.")
+    ] = None,
     events: Annotated[
         str | None,
         typer.Option(
@@ -150,6 +182,9 @@ def run(
     if svg is not None:
         figure.check_available()
     choices = policy_choices(policy or (), quantum or ())
+    cluster = _cluster(workers, dispatch or (), worker_quantum or (), notice_delay, speeds)
+    if cluster is not None:
+        choices = with_routers(choices, dispatch_choices(dispatch or (), worker_quantum or ()))
     logs = _log_paths(events, choices, full_log)
     engine = EngineOptions(
         gpu=gpu,
@@ -175,7 +210,7 @@ def run(
     )
     loaded = load_described(workload, format_name, options)
     setup = Setup.of(loaded.workload, engine)
-    results = _run_all(setup, choices, logs, full_log)
+    results = _run_all(setup, cluster, choices, logs, full_log)
 
     console = output_console(json_file)
     say(console, f"{describe(loaded, setup, timer.gpu.name, timer.model.name)}\n")
@@ -185,14 +220,39 @@ def run(
     if svg is not None:
         figure.draw(results, Path(svg))
     if json_file is not None:
-        described = _described(loaded, setup, timer)
+        described = _described(loaded, setup, timer, cluster)
         write_json(json_file, {"schema": SCHEMA, **described, "runs": [encode_run(result) for result in results]})
     if any(result.failure is not None for result in results):
         raise typer.Exit(1)
 
 
+def _cluster(
+    workers: int | None,
+    dispatch: Sequence[str],
+    worker_quantum: Sequence[int],
+    notice_delay: int,
+    speeds: str | None,
+) -> ClusterOptions | None:
+    """The cluster that is asked for, or ``None`` for one worker without a router."""
+    if workers is None:
+        for option, given in (
+            ("--dispatch", bool(dispatch)),
+            ("--worker-quantum", bool(worker_quantum)),
+            ("--notice-delay", notice_delay != 0),
+            ("--speeds", speeds is not None),
+        ):
+            if given:
+                raise InputError("expected --workers beside it", field=option)
+        return None
+    return ClusterOptions(workers, parse_speeds(speeds), notice_delay)
+
+
 def _run_all(
-    setup: Setup, choices: Sequence[PolicyChoice], logs: Sequence[Path | None], full_log: bool
+    setup: Setup,
+    cluster: ClusterOptions | None,
+    choices: Sequence[PolicyChoice],
+    logs: Sequence[Path | None],
+    full_log: bool,
 ) -> list[RunResult]:
     """One run after the other; each log appears when its run is complete."""
     requests = len(setup.workload.requests)
@@ -204,9 +264,15 @@ def _run_all(
                 if path is not None:
                     stream = stack.enter_context(written_whole(path, compressor))
                     header = log_header(choice, setup.config, setup.cost, setup.workload, full_log)
+                    if cluster is not None and choice.dispatch is not None:
+                        header = replace(header, extra=cluster.header_fields(choice.dispatch))
                     log = EventWriter(stream, header)
                 progress = _progress(advance, choice.label, place * requests)
-                results.append(run_policy(setup, choice, log=log, full_log=full_log, on_progress=progress))
+                if cluster is None:
+                    result = run_policy(setup, choice, log=log, full_log=full_log, on_progress=progress)
+                else:
+                    result = run_cluster(setup, choice, cluster, log=log, full_log=full_log, on_progress=progress)
+                results.append(result)
     return results
 
 
@@ -238,7 +304,9 @@ def _factor(text: str) -> Fraction:
         raise InputError(f"expected a number such as 0.5, found {text!r}", field="--time-scale") from error
 
 
-def _described(loaded: Loaded, setup: Setup, timer: timing.Roofline) -> dict[str, JsonValue]:
+def _described(
+    loaded: Loaded, setup: Setup, timer: timing.Roofline, cluster: ClusterOptions | None
+) -> dict[str, JsonValue]:
     """What the results are results of. O(requests)."""
     requests = setup.workload.requests
     config = setup.config
@@ -263,4 +331,5 @@ def _described(loaded: Loaded, setup: Setup, timer: timing.Roofline) -> dict[str
             "visibility": config.visibility,
             "weights": weights(setup.cost),
         },
+        **({} if cluster is None else {"cluster": cluster.described()}),
     }

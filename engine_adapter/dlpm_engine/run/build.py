@@ -13,6 +13,7 @@ from dlpm.policies.dlpm import DLPM
 from dlpm.policies.dlpm_literal import DLPMLiteral
 from dlpm.policies.fcfs import FCFS
 from dlpm.policies.lpm import LPM
+from dlpm.policies.preble import PrebleLevels
 from dlpm.policies.vtc import VTC
 from dlpm.request import Workload
 from dlpm_engine.run.options import PolicyChoice
@@ -33,6 +34,8 @@ def make_policy(choice: PolicyChoice, cost: CostModel) -> Policy:
         return LPM()
     if choice.name == VTC.name:
         return VTC(cost)
+    if choice.name == PrebleLevels.name:
+        return PrebleLevels()
     if choice.quantum is not None and choice.name in (DLPM.name, DLPMLiteral.name):
         ledger = Ledger(Quanta(choice.quantum), cost)
         return DLPM(ledger) if choice.name == DLPM.name else DLPMLiteral(ledger)

@@ -62,10 +62,10 @@ def run_policy(
         setup.config,
         make_policy(choice, setup.cost),
         setup.timer,
-        metrics.on_event if log is None else _both(metrics.on_event, log),
+        metrics.on_event if log is None else both_sinks(metrics.on_event, log),
         full_log=full_log,
     )
-    curve = _GapCurve(metrics, worker, len(setup.workload.requests))
+    curve = GapCurve(metrics, lambda: worker.time_us, len(setup.workload.requests))
 
     def progress(finished: int) -> None:
         curve.follow(finished)
@@ -102,7 +102,7 @@ def gap_bound(setup: Setup, choice: PolicyChoice) -> int | None:
     return bounds.service_gap_as_printed(setup.cost, longest, setup.config.kv_tokens, choice.quantum)
 
 
-def _both(first: EventSink, second: EventSink) -> EventSink:
+def both_sinks(first: EventSink, second: EventSink) -> EventSink:
     """A sink that passes every event to two."""
 
     def sink(event: Event) -> None:
@@ -112,13 +112,13 @@ def _both(first: EventSink, second: EventSink) -> EventSink:
     return sink
 
 
-class _GapCurve:
+class GapCurve:
     """Looks at the largest gap now and then while a run goes on."""
 
-    def __init__(self, metrics: RunMetrics, worker: Worker, requests: int) -> None:
-        """Follow ``worker``, whose events ``metrics`` gathers."""
+    def __init__(self, metrics: RunMetrics, clock: Callable[[], int], requests: int) -> None:
+        """Follow the run whose events ``metrics`` gathers and whose time, in microseconds, ``clock`` tells."""
         self._metrics = metrics
-        self._worker = worker
+        self._clock = clock
         self._every = max(1, requests // CURVE_POINTS)
         self._next = self._every
         self._points = [GapPoint(0, 0)]
@@ -137,4 +137,4 @@ class _GapCurve:
     def _look(self) -> None:
         """Take a point."""
         gap = amount(self._metrics.gaps_in_queue().between_backlogged)
-        self._points.append(GapPoint(self._worker.time_us, gap))
+        self._points.append(GapPoint(self._clock(), gap))

@@ -14,10 +14,11 @@ from dlpm.policies.dlpm import DLPM
 from dlpm.policies.dlpm_literal import DLPMLiteral
 from dlpm.policies.fcfs import FCFS
 from dlpm.policies.lpm import LPM
+from dlpm.policies.preble import PrebleLevels
 from dlpm.policies.vtc import VTC
 from dlpm.request import Workload
 
-POLICIES = (FCFS.name, LPM.name, VTC.name, DLPM.name, DLPMLiteral.name)
+POLICIES = (FCFS.name, LPM.name, VTC.name, DLPM.name, DLPMLiteral.name, PrebleLevels.name)
 """The policies of one worker, by name."""
 
 WITH_QUANTUM = (DLPM.name, DLPMLiteral.name)
@@ -29,21 +30,45 @@ MEMORY_KINDS = (Reserving.kind, Optimistic.kind)
 
 
 @dataclass(frozen=True, slots=True)
-class PolicyChoice:
-    """One policy to run; ``quantum`` in weighted tokens, for the policies that have one."""
+class DispatchChoice:
+    """The router of a cluster; ``worker_quantum`` in weighted tokens, for the router that has one."""
 
     name: str
-    quantum: int | None = None
+    worker_quantum: int | None = None
 
     @property
     def label(self) -> str:
         """How tables and pictures call it."""
-        return self.name if self.quantum is None else f"{self.name} Q={self.quantum}"
+        return self.name if self.worker_quantum is None else f"{self.name} Qw={self.worker_quantum}"
 
     @property
     def slug(self) -> str:
         """How file names call it."""
-        return self.name if self.quantum is None else f"{self.name}-q{self.quantum}"
+        return self.name if self.worker_quantum is None else f"{self.name}-qw{self.worker_quantum}"
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyChoice:
+    """One policy to run; ``quantum`` in weighted tokens, for the policies that have one.
+
+    ``dispatch`` is the router in front of it, in a cluster.
+    """
+
+    name: str
+    quantum: int | None = None
+    dispatch: DispatchChoice | None = None
+
+    @property
+    def label(self) -> str:
+        """How tables and pictures call it."""
+        local = self.name if self.quantum is None else f"{self.name} Q={self.quantum}"
+        return local if self.dispatch is None else f"{self.dispatch.label} + {local}"
+
+    @property
+    def slug(self) -> str:
+        """How file names call it."""
+        local = self.name if self.quantum is None else f"{self.name}-q{self.quantum}"
+        return local if self.dispatch is None else f"{self.dispatch.slug}-{local}"
 
 
 def policy_choices(names: Sequence[str], quanta: Sequence[int]) -> tuple[PolicyChoice, ...]:

@@ -79,7 +79,9 @@ def amount(gap: Gap | None) -> int:
 def encode_run(result: RunResult) -> dict[str, JsonValue]:
     """One entry of ``runs``. All but ``wall_seconds`` is the same for the same workload and options. O(clients)."""
     summary = result.summary
+    dispatch = result.choice.dispatch
     return {
+        **({} if dispatch is None else {"dispatch": dispatch.name, "worker_quantum": dispatch.worker_quantum}),
         "policy": result.choice.name,
         "quantum": result.choice.quantum,
         "requests": summary.requests,
