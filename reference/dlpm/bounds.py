@@ -126,3 +126,20 @@ def optimistic_unit(cost: CostModel, recomputation: int, outputs: int) -> int:
     request let in may be preempted at once: then what it computed is charged, and takes no memory from the outputs.
     """
     return cost.extend(recomputation) + cost.output(outputs)
+
+
+# -- how long a client waits -------------------------------------------------------------------------------------------
+
+
+def service_while_waiting(quantum: int, floor: int, deficit: int, clients: int) -> int:
+    """The most service that all others receive while a client without running requests waits [DLPM Thm A.2].
+
+    ``deficit`` is the client's counter when its request arrives (0 for a new client), ``clients`` how many there are.
+    Each other spends at most ``Q^u - floor``, and is paid at most what lifts the waiting client to its quantum.
+    """
+    return (clients - 1) * (deficit_ceiling(quantum) - floor + deficit_ceiling(quantum) - deficit)
+
+
+def steps_while_waiting(cost: CostModel, service: int) -> int:
+    """Forward steps in which others can receive ``service``: each step yields at least one output token."""
+    return service // cost.output(1)
