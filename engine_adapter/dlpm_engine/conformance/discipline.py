@@ -26,13 +26,17 @@ class Discipline:
         """A request is about to join the queue."""
 
     def considers(self, requests: Sequence[str], matched: Sequence[int], free: int | None) -> None:
-        """The order in which this step considers the queue."""
+        """The order in which this step considers the queue; without rules about it, it only has to be readable."""
+        self.state.findings.strictly_parsed()
 
     def refills(self, deficits: Mapping[str, int]) -> None:
-        """A check-refill has fired."""
+        """A check-refill has fired; without rules about it, it only has to be readable."""
+        self.state.findings.strictly_parsed()
 
     def admits(self, request: RequestState, extend: int, deficit: int | None, free: int | None) -> None:
         """A queued request is about to join the batch; ``free`` is what memory has left after it."""
+        if deficit is not None:
+            self.state.findings.strictly_parsed()
 
     def admitted(self, request: RequestState) -> None:
         """It has joined the batch."""
@@ -47,6 +51,8 @@ class Discipline:
 
     def outputs(self, deficits: Mapping[str, int], served: Mapping[ClientState, int] | None) -> None:
         """A forward step: tokens of each client, or ``None`` where each of its running requests got one."""
+        if deficits:
+            self.state.findings.strictly_parsed()
 
     def adopts_outputs(self, deficits: Mapping[str, int]) -> None:
         """A forward step whose tokens contradict the batch: its counters are taken as they are."""
@@ -64,6 +70,8 @@ class Discipline:
 
     def preempts(self, request: RequestState, deficit: int | None) -> None:
         """A running request is about to go back to the queue."""
+        if deficit is not None:
+            self.state.findings.strictly_parsed()
 
     def not_checked(self) -> Mapping[str, str]:
         """Rules that this log does not carry enough for, and why."""

@@ -31,6 +31,7 @@ class FcfsRules(Discipline):
 
     def preempts(self, request: RequestState, deficit: int | None) -> None:
         """It goes back to its place."""
+        super().preempts(request, deficit)
         self._waiting.join(request)
 
     def considers(self, requests: Sequence[str], matched: Sequence[int], free: int | None) -> None:
@@ -49,6 +50,7 @@ class FcfsRules(Discipline):
 
     def admits(self, request: RequestState, extend: int, deficit: int | None, free: int | None) -> None:
         """It is the head of the queue."""
+        super().admits(request, extend, deficit, free)
         first = self._waiting.first()
         if first is not None and first is not request:
             self.state.violation(

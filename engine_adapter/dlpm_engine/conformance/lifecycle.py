@@ -10,38 +10,35 @@ said about it is taken as it is until it finishes. So one fault gives one report
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
+from dlpm.event_codec import MAX_INTEGER
 from dlpm.fields import MAX_TOKENS
+from dlpm_engine.conformance.batch import Batch
 from dlpm_engine.conformance.discipline import Discipline
-from dlpm_engine.conformance.findings import names
-from dlpm_engine.conformance.memory_rules import MemoryRules
-from dlpm_engine.conformance.state import GONE, QUEUED, RUNNING, ClientState, RequestState
+from dlpm_engine.conformance.odd import OddLineError
+from dlpm_engine.conformance.state import GONE, QUEUED, ClientState, RequestState
 from dlpm_engine.conformance.worker_state import WorkerState
 
 _ONE_TYPE = {int}
+_ABSENT = 1 << 200
+"""Stands for a field that is not there: no field of a log is that large."""
 
 _Line = dict[str, Any]
 
 
-class OddLineError(Exception):
-    """A line that the fast reader does not take; the strict reader decides."""
-
-
 class Lifecycle:
-    """Arrivals, admissions, outputs, finishes and preemptions of one worker."""
+    """Arrivals, admissions, finishes and preemptions of one worker."""
 
-    def __init__(self, state: WorkerState, discipline: Discipline) -> None:
+    def __init__(self, state: WorkerState, batch: Batch, discipline: Discipline) -> None:
         """Hold the worker to the rules for all and to those of ``discipline``."""
         self._state = state
+        self._batch = batch
         self._discipline = discipline
-        self._memory = MemoryRules(state)
         self._limits = state.header.limits
         self._quanta = state.header.quanta
         self._quantum = state.header.default_quantum or 0
         self._arrivals = 0
-        self._due: dict[int, set[RequestState]] = {}
 
     def arrive(self, event: _Line) -> None:
         """A request joins the queue. O(1) beside what the policy's rules cost."""
@@ -60,7 +57,7 @@ class Lifecycle:
             and type(arrived_us) is int
             and 0 < tokens <= MAX_TOKENS
             and 0 < max_output <= MAX_TOKENS
-            and arrived_us >= 0
+            and 0 <= arrived_us <= MAX_INTEGER
         ):
             raise OddLineError
         state = self._state
@@ -105,17 +102,20 @@ class Lifecycle:
         """The order in which this step considers the queue. O(queue)."""
         requests = event["requests"]
         matched = event["matched"]
-        free = event.get("free")
+        free = event.get("free", _ABSENT)
         if (
             type(requests) is not list
             or type(matched) is not list
             or len(matched) != len(requests)
             or len(set(requests)) != len(requests)
-            or (free is not None and type(free) is not int)
-            or (matched and (set(map(type, matched)) != _ONE_TYPE or min(matched) < 0))
+            or type(free) is not int
+            or (
+                matched
+                and (set(map(type, matched)) != _ONE_TYPE or not 0 <= min(matched) <= max(matched) <= MAX_TOKENS)
+            )
         ):
             raise OddLineError
-        self._discipline.considers(requests, matched, free)
+        self._discipline.considers(requests, matched, free if free is not _ABSENT else None)
 
     def refill(self, event: _Line) -> None:
         """A check-refill has fired. O(clients)."""
@@ -129,17 +129,21 @@ class Lifecycle:
         name = event["request"]
         matched = event["matched"]
         extend = event["extend"]
-        deficit = event.get("deficit")
-        free = event.get("free")
+        deficit = event.get("deficit", _ABSENT)
+        free = event.get("free", _ABSENT)
         if not (
             type(matched) is int
             and type(extend) is int
             and matched >= 0
             and extend >= 0
-            and (deficit is None or type(deficit) is int)
-            and (free is None or type(free) is int)
+            and type(deficit) is int
+            and type(free) is int
         ):
             raise OddLineError
+        if deficit is _ABSENT:
+            deficit = None
+        if free is _ABSENT:
+            free = None
         state = self._state
         request = state.queued.get(name)
         if request is None:
@@ -159,15 +163,7 @@ class Lifecycle:
             )
         self._discipline.admits(request, extend, deficit, free)
         client.recent.append((state.findings.line, state.findings.raw))
-        state.dequeue(request)
-        request.status = RUNNING
-        request.extend = extend
-        request.joined = state.forwards
-        request.due = state.forwards + request.max_output - request.generated
-        self._due.setdefault(request.due, set()).add(request)
-        state.start_running(request)
-        self._discipline.admitted(request)
-        self._memory.admitted(request, free)
+        self._batch.join(request, extend, free)
 
     def _admit_stray(self, name: str, deficit: int | None) -> None:
         """An admission of a request that is not in the queue."""
@@ -189,111 +185,6 @@ class Lifecycle:
         if client is not None:
             self._discipline.adopts(client, deficit)
 
-    def output(self, event: _Line) -> None:
-        """One forward step. O(clients in the batch), and a few machine operations for each running request."""
-        tokens = event["tokens"]
-        deficits = event.get("deficits", {})
-        if type(tokens) is not dict or type(deficits) is not dict:
-            raise OddLineError
-        counts = list(tokens.values())
-        if counts and (set(map(type, counts)) != _ONE_TYPE or min(counts) < 0):
-            raise OddLineError
-        state = self._state
-        if not tokens and not state.running:
-            state.violation("idle-forward", expected="a request in the batch", found="a forward step without one")
-        elif state.forward_step == state.step:
-            state.violation("forward-once", expected=f"one forward in step {state.step}", found="another")
-        self._discipline.forwards()
-        if tokens.keys() == state.running.keys() and counts.count(1) == len(counts):
-            served: dict[ClientState, int] | None = None
-            sound = True
-        else:
-            sound = self._check_tokens(tokens)
-            served = self._served(tokens)
-        state.forwards += 1
-        state.forward_step = state.step
-        self._check_outputs_in_limit()
-        if sound:
-            self._discipline.outputs(deficits, served)
-        else:
-            self._discipline.adopts_outputs(deficits)
-        self._memory.forwarded()
-        state.recent_outputs.append((state.findings.line, state.findings.raw))
-
-    def _check_tokens(self, tokens: Mapping[str, int]) -> bool:
-        """Output goes to those who run, and to all of them; whether it does. O(running requests)."""
-        state = self._state
-        idle = [request for name, request in state.running.items() if not tokens.get(name)]
-        wrong = [name for name in tokens if name not in state.running and name not in state.strays]
-        if wrong:
-            request = state.queued.get(wrong[0])
-            state.violation(
-                "output-running",
-                expected="output of running requests only",
-                found=f"output of {names(wrong)}, not running",
-                client=request.client if request is not None else None,
-                request=wrong[0],
-            )
-            for name in wrong:
-                queued = state.queued.get(name)
-                if queued is not None:
-                    self._discard(queued)
-                state.strays[name] = queued.client if queued is not None else None
-        if idle:
-            state.violation(
-                "output-complete",
-                expected=f"output of all {len(state.running)} running requests",
-                found=f"none of {names(request.id for request in idle)}",
-                client=idle[0].client,
-                request=idle[0].id,
-            )
-            for request in idle:
-                self._discard(request)
-                state.strays[request.id] = request.client
-        return not wrong and not idle
-
-    def _served(self, tokens: Mapping[str, int]) -> dict[ClientState, int]:
-        """Tokens of each client; requests that got more than one are brought up to date. O(running requests)."""
-        state = self._state
-        served: dict[ClientState, int] = {}
-        for name, count in tokens.items():
-            request = state.running.get(name)
-            client = request.client if request is not None else state.strays.get(name)
-            if client is not None and count:
-                served[client] = served.get(client, 0) + count
-            if request is not None and count != 1:
-                request.generated += count - 1
-                self._move_due(request, request.due - count + 1)
-        return served
-
-    def _move_due(self, request: RequestState, due: int) -> None:
-        """The forward step after which ``request`` has its maximum output comes earlier."""
-        self._forget_due(request)
-        request.due = max(due, self._state.forwards)
-        self._due.setdefault(request.due, set()).add(request)
-
-    def _forget_due(self, request: RequestState) -> None:
-        """``request`` needs no watching."""
-        waiting = self._due.get(request.due)
-        if waiting is not None:
-            waiting.discard(request)
-            if not waiting:
-                del self._due[request.due]
-
-    def _check_outputs_in_limit(self) -> None:
-        """Who had its maximum output before this forward step should not have run in it. O(1) where all is well."""
-        state = self._state
-        late = self._due.pop(state.forwards - 1, None)
-        if late is not None:
-            first = min(late, key=lambda request: request.rank)
-            state.violation(
-                "output-in-limit",
-                expected=f"at most {first.max_output} output tokens of {first.id!r}",
-                found=f"{first.generated + state.forwards - first.joined}",
-                client=first.client,
-                request=first.id,
-            )
-
     def finish(self, event: _Line) -> None:
         """A request leaves the batch with all its output. O(1)."""
         name = event["request"]
@@ -312,16 +203,18 @@ class Lifecycle:
                 request=name,
             )
         client.recent.append((state.findings.line, state.findings.raw))
-        self._leave_batch(request)
+        self._batch.leave(request)
         request.status = GONE
         self._discipline.finished(request)
 
     def preempt(self, event: _Line) -> None:
         """A request leaves the batch unfinished and is back in the queue. O(1) beside what the policy's rules cost."""
         name = event["request"]
-        deficit = event.get("deficit")
-        if event["kind"] not in ("recompute", "swap") or (deficit is not None and type(deficit) is not int):
+        deficit = event.get("deficit", _ABSENT)
+        if event["kind"] not in ("recompute", "swap") or type(deficit) is not int:
             raise OddLineError
+        if deficit is _ABSENT:
+            deficit = None
         state = self._state
         request = state.running.get(name)
         if request is None:
@@ -329,20 +222,12 @@ class Lifecycle:
             return
         client = request.client
         client.recent.append((state.findings.line, state.findings.raw))
-        self._leave_batch(request)
+        self._batch.leave(request)
         request.status = QUEUED
         request.preempted_in = state.step
         request.reported = False
         self._discipline.preempts(request, deficit)
         state.enqueue(request)
-
-    def _leave_batch(self, request: RequestState) -> None:
-        """A running request leaves the batch."""
-        state = self._state
-        state.stop_running(request)
-        self._memory.released(request)
-        self._forget_due(request)
-        request.generated += state.forwards - request.joined
 
     def _leave_stray(self, name: str, rule: str) -> None:
         """A request that is not running leaves the batch, says the log."""
@@ -359,26 +244,18 @@ class Lifecycle:
             request=name,
         )
         if queued is not None and rule == "finish-running":
-            self._discard(queued)
-
-    def _discard(self, request: RequestState) -> None:
-        """Forget a request that the log has contradicted itself on."""
-        if request.status == RUNNING:
-            self._leave_batch(request)
-            self._discipline.finished(request)
-        else:
-            self._state.dequeue(request)
-            self._discipline.withdrawn(request)
-        request.status = GONE
+            self._batch.discard(queued)
 
     def evict(self, event: _Line) -> None:
         """Cached prefixes are given up: nothing that can be checked depends on it."""
         tokens = event.get("tokens")
-        if type(tokens) is not int or tokens < 0 or "blocks" in event:
+        if type(tokens) is not int or not 0 <= tokens <= MAX_INTEGER or "blocks" in event:
             self._state.findings.strictly_parsed()
 
     def advance(self, step: int) -> None:
         """The worker's step changes to ``step``: a step in which requests waited or ran has had its forward. O(1)."""
+        if step > MAX_INTEGER:
+            raise OddLineError
         state = self._state
         if step < state.step:
             state.violation("step-order", expected=f"a step of at least {state.step}", found=f"{step}")

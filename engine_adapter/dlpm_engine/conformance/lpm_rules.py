@@ -30,6 +30,7 @@ class LpmRules(Discipline):
 
     def admits(self, request: RequestState, extend: int, deficit: int | None, free: int | None) -> None:
         """Nobody was passed over."""
+        super().admits(request, extend, deficit, free)
         self._order.admits(request, free, lambda other: True)
 
     def forwards(self) -> None:

@@ -22,12 +22,12 @@ class Violation:
         time_us: the time of the event, where the log has time.
         client: whose ledger or request it is, where it is one client's.
         request: the request, where it is about one.
-        ledger: the counters that the rule was held against (of at most `MAX_LEDGER` clients): before the event for a wrong
-            charge, after it for a bound.
+        ledger: the counters that the rule was held against (of at most `MAX_LEDGER` clients): before the event for a
+            wrong charge, after it for a bound.
         clients: how many clients there were.
         recent: the last events of the client before this one: line number and what happened.
-        unmet_hypothesis: for a bound that is a theorem, which of its hypotheses the run does not meet, and why; ``None``
-            if it meets them all.
+        unmet_hypothesis: for a bound that is a theorem, which of its hypotheses the run does not meet, and why;
+            ``None`` if it meets them all.
     """
 
     line: int

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
+import orjson
+
 QUEUED = 0
 RUNNING = 1
 GONE = 2
@@ -78,6 +80,7 @@ class RequestState:
         extend: extend tokens of its latest admission.
         due: the forward step after which it has its maximum output.
         preempted_in: the step in which it was last preempted, or -1.
+        one_token: what an output event says of it if it gets one token.
         order_number: the `order` event that named it last.
         position: its place there.
         reported: it has been reported as waiting although it certainly fits.
@@ -93,6 +96,7 @@ class RequestState:
         "input",
         "joined",
         "max_output",
+        "one_token",
         "order_number",
         "position",
         "preempted_in",
@@ -115,6 +119,7 @@ class RequestState:
         self.extend = 0
         self.due = 0
         self.preempted_in = -1
+        self.one_token = orjson.dumps(request_id) + b":1"
         self.order_number = 0
         self.position = 0
         self.reported = False

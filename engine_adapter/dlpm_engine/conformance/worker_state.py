@@ -53,6 +53,7 @@ class WorkerState:
         self.running: dict[str, RequestState] = {}
         self.active: dict[ClientState, None] = {}
         self.strays: dict[str, ClientState | None] = {}
+        self._foretold: bytes | None = None
         self.recent_outputs: deque[tuple[int, bytes]] = deque(maxlen=RECENT_OUTPUTS)
 
     @property
@@ -79,6 +80,7 @@ class WorkerState:
     def stop_running(self, request: RequestState) -> None:
         """A request leaves the running batch. O(1)."""
         del self.running[request.id]
+        self._foretold = None
         client = request.client
         client.running -= 1
         if not client.running:
@@ -87,10 +89,20 @@ class WorkerState:
     def start_running(self, request: RequestState) -> None:
         """A request joins the running batch. O(1)."""
         self.running[request.id] = request
+        self._foretold = None
         client = request.client
         client.running += 1
         if client.running == 1:
             self.active[client] = None
+
+    def foretold_tokens(self) -> bytes:
+        """What the next output event says if each running request gets one token, in the order of their admission.
+
+        O(1), and O(running requests) where the batch has changed.
+        """
+        if self._foretold is None:
+            self._foretold = b'"tokens":{' + b",".join([run.one_token for run in self.running.values()]) + b"}"
+        return self._foretold
 
     def violation(
         self,
