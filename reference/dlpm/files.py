@@ -26,6 +26,7 @@ Compressor = Callable[[Path, BinaryIO], BinaryIO]
 GZIP_MAGIC = b"\x1f\x8b"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _GZIP_LEVEL = 6
+_READ_BUFFER = 1 << 18
 
 
 def open_binary(path: Path) -> BinaryIO:
@@ -66,7 +67,7 @@ def open_raw(path: Path) -> tuple[BinaryIO, bytes]:
         InputError: the file cannot be opened.
     """
     try:
-        stream = path.open("rb")
+        stream = io.BufferedReader(path.open("rb", buffering=0), _READ_BUFFER)
         return stream, stream.peek(4)[:4]
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", source=str(path)) from error

@@ -55,6 +55,15 @@ class Findings:
         decode_event(values, self.source, self.line)
         return values
 
+    def time_us(self) -> int | None:
+        """The time in the line that is being checked, if it has one.
+
+        Raises:
+            InputError: it is not an event.
+        """
+        time_us = self.strictly_parsed().get("time_us")
+        return time_us if isinstance(time_us, int) else None
+
     def add(self, violation: Violation) -> None:
         """Keep a violation.
 

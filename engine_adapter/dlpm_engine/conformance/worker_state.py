@@ -24,7 +24,6 @@ class WorkerState:
         findings: where violations go.
         index: the worker's number in a cluster, or ``None``.
         step: its latest step, or -1.
-        time_us: the time of its latest event that had one.
         forwards: forward steps so far.
         forward_step: the step of the latest of them, or -1.
         clients: every client that has arrived, by name.
@@ -44,7 +43,6 @@ class WorkerState:
         self.findings = findings
         self.index = index
         self.step = -1
-        self.time_us: int | None = None
         self.forwards = 0
         self.forward_step = -1
         self.clients: dict[str, ClientState] = {}
@@ -53,6 +51,7 @@ class WorkerState:
         self.running: dict[str, RequestState] = {}
         self.active: dict[ClientState, None] = {}
         self.strays: dict[str, ClientState | None] = {}
+        self._one_token_each: dict[str, bytes] = {}
         self._foretold: bytes | None = None
         self.recent_outputs: deque[tuple[int, bytes]] = deque(maxlen=RECENT_OUTPUTS)
 
@@ -80,6 +79,7 @@ class WorkerState:
     def stop_running(self, request: RequestState) -> None:
         """A request leaves the running batch. O(1)."""
         del self.running[request.id]
+        del self._one_token_each[request.id]
         self._foretold = None
         client = request.client
         client.running -= 1
@@ -89,6 +89,7 @@ class WorkerState:
     def start_running(self, request: RequestState) -> None:
         """A request joins the running batch. O(1)."""
         self.running[request.id] = request
+        self._one_token_each[request.id] = request.one_token
         self._foretold = None
         client = request.client
         client.running += 1
@@ -101,7 +102,7 @@ class WorkerState:
         O(1), and O(running requests) where the batch has changed.
         """
         if self._foretold is None:
-            self._foretold = b'"tokens":{' + b",".join([run.one_token for run in self.running.values()]) + b"}"
+            self._foretold = b'"tokens":{' + b",".join(self._one_token_each.values()) + b"}"
         return self._foretold
 
     def violation(
@@ -135,7 +136,7 @@ class WorkerState:
                 found=found,
                 worker=self.index,
                 step=self.step,
-                time_us=self.time_us,
+                time_us=findings.time_us(),
                 client=client.id if client is not None else None,
                 request=request,
                 ledger=ledger,
