@@ -6,10 +6,13 @@ unless an example says otherwise. A request belongs to the client of its first l
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from dlpm.cost import CostModel
 from dlpm.ledger import Ledger, Quanta
 from dlpm.policies.dlpm import DLPM, Visit, visit
 from tests.reference.naive_worker import Rules
+from tests.reference.policies.counting_step import CountingStep, queue
 from tests.reference.scene import Scene, request
 
 
@@ -197,11 +200,50 @@ def test_a_gated_visit_that_one_quantum_does_not_lift_only_refills() -> None:
     assert visited({"A": -10, "B": 0}, 4) == expected
 
 
-# -- When admission may be left out.
+# -- What it promises not to do.
+
+
+class CountingLedger(Ledger):
+    """A ledger that counts how often check-refill is asked."""
+
+    asked = 0
+
+    def check_refill(self, queued_clients: Iterable[str]) -> dict[str, int]:
+        self.asked += 1
+        return super().check_refill(queued_clients)
+
+
+def policy_at(**deficits: int) -> tuple[DLPM, CountingLedger]:
+    """DLPM with quantum 10 whose clients stand at ``deficits``."""
+    ledger = CountingLedger(Quanta(10), CostModel(1, 2))
+    ledger.deficits.update(deficits)
+    return DLPM(ledger), ledger
 
 
 def test_admission_is_due_when_no_queued_client_has_credit() -> None:
-    policy = DLPM(Ledger(Quanta(10), CostModel()))
-    policy.ledger.deficits.update({"A": 0, "B": 1})
+    policy, _ = policy_at(A=0, B=1)
     assert policy.admission_due(["A"])
     assert not policy.admission_due(["A", "B"])
+
+
+def test_nothing_is_matched_while_no_request_of_a_client_with_credit_could_fit() -> None:
+    """B is gated and A has credit, so no refill is due, and memory plainly holds neither."""
+    policy, _ = policy_at(A=1, B=0)
+    step = CountingStep(queue("A", "B", "A"))
+    policy.admit(step)
+    assert step.asked == {"may_fit": 2}
+
+
+def test_everything_is_matched_once_when_a_refill_is_due_even_if_nothing_could_fit() -> None:
+    policy, ledger = policy_at(A=0, B=0)
+    step = CountingStep(queue("A", "B"))
+    policy.admit(step)
+    assert (step.asked["matched"], step.asked["considered"], step.asked["refilled"]) == (2, 1, 1)
+    assert ledger.deficits == {"A": 10, "B": 10}
+
+
+def test_check_refill_is_asked_once_for_many_gated_requests() -> None:
+    """It refused because A has credit, and nothing has happened since. [DLPM Alg. 1 l. 20]"""
+    policy, ledger = policy_at(A=1, B=0, C=-5)
+    policy.admit(CountingStep(queue("B", "C", "B", "C", "A", "B"), plainly=False))
+    assert ledger.asked == 1

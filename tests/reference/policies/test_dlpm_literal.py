@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from dlpm.policies.dlpm_literal import EndlessLoopError
+from dlpm.cost import CostModel
+from dlpm.ledger import Ledger, Quanta
+from dlpm.policies.dlpm_literal import DLPMLiteral, EndlessLoopError
 from dlpm.request import Workload
 from dlpm.simulate import StalledError, simulate
 from tests.reference.lockstep import real_worker
@@ -59,3 +61,12 @@ def test_a_workload_stalls_on_one_pass_and_says_so() -> None:
     assert simulate(workload, real_worker(Rules(policy="dlpm", kv_tokens=100, quantum=10))) == 2
     with pytest.raises(StalledError, match=r"^step 2: 1 requests wait beside an empty batch$"):
         simulate(workload, real_worker(Rules(policy="dlpm-one-pass", kv_tokens=100, quantum=10)))
+
+
+def test_one_pass_is_due_at_every_step_and_the_printed_loop_when_no_queued_client_has_credit() -> None:
+    """One pass may leave off where the next one would go on, so it never comes to rest. [DLPM Alg. 1 ll. 15-18]"""
+    ledger = Ledger(Quanta(10), CostModel())
+    ledger.deficits.update({"A": 0, "B": 1})
+    assert DLPMLiteral(ledger, one_pass=True).admission_due(["A", "B"])
+    assert not DLPMLiteral(ledger).admission_due(["A", "B"])
+    assert DLPMLiteral(ledger).admission_due(["A"])

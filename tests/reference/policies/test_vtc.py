@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from dlpm.cost import CostModel
 from dlpm.policies.vtc import VTC, VirtualCounters, visit
 from tests.reference.naive_worker import Rules
+from tests.reference.policies.counting_step import CountingStep, queue
 from tests.reference.scene import Scene, request
 
 CLIENTS = ("A", "B", "C")
@@ -150,3 +151,15 @@ def test_a_visit_serves_the_least_served_client_and_charges_the_tokens_it_is_tol
 
 def test_admission_is_not_due_before_anything_was_refused() -> None:
     assert not VTC(CostModel()).admission_due([])
+
+
+def test_admission_is_due_again_only_when_another_client_has_become_the_least_served() -> None:
+    """B, at 4, is refused. A, at 6, came first: it is next as soon as B's outputs bring B to 6. [VTC Alg. 2]"""
+    policy = VTC(CostModel(1, 2))
+    policy.counters.counters.update({"A": 6, "B": 4})
+    step = CountingStep(queue("A", "B"))
+    policy.admit(step)
+    assert step.asked == {"considered": 1, "try_admit": 1}
+    assert not policy.admission_due(["A", "B"])
+    policy.charge_outputs({"B": 1})
+    assert policy.admission_due(["A", "B"])
