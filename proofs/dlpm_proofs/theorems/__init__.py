@@ -13,10 +13,13 @@ from dlpm_proofs.theorems.t2_optimistic import T2_HARMONIC, T2_OPTIMISTIC
 from dlpm_proofs.theorems.t3_t4_gap import T3, T4
 from dlpm_proofs.theorems.t3_t4_optimistic import T3_HARMONIC, T3_OPTIMISTIC, T4_HARMONIC, T4_OPTIMISTIC
 from dlpm_proofs.theorems.t5_latency import T5, T5_PRINTED
+from dlpm_proofs.theorems.t6_admission import T6, T6_PRINTED, T6_REJECTS
 
 THEOREMS: tuple[Theorem, ...] = (
     *(M1, M2, N1),
     *(T1, T2_RESERVING, T2_TIGHT, T2_LIMITED, T2_OPTIMISTIC, T2_HARMONIC),
     *(T3, T3_OPTIMISTIC, T3_HARMONIC, T4, T4_OPTIMISTIC, T4_HARMONIC),
     *(T5_PRINTED, T5),
+    *(T6_PRINTED, T6_REJECTS, T6),
+    *MANY_WORKERS,
 )

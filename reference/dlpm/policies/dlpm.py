@@ -5,7 +5,7 @@ What the printed loop does instead is kept in `dlpm_literal.py`; docs/decisions 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from dlpm.ledger import Ledger
@@ -69,8 +69,7 @@ class DLPM:
     def admit(self, step: AdmissionStep) -> None:
         """Pass over the queue until a pass neither admits nor refills: the admission fixpoint [DLPM Alg. 1 ll. 16-24].
 
-        O(n log n) for the order of n queued requests, then O(n) a pass; every pass but the last admits or refills, and
-        check-refill is asked only when something happened since it last refused.
+        O(n log n) for the order of n queued requests, then O(n) a pass; every pass but the last admits or refills.
         """
         if self._nothing_can_happen(step):
             return
@@ -78,23 +77,30 @@ class DLPM:
         step.considered(order)
         happened = True
         while happened:  # l. 17
-            happened = False
-            refused = False
-            passed_over = []
-            for request in order:  # l. 18
-                gated = not self.ledger.has_credit(request.client)
-                if gated and refused:
-                    passed_over.append(request)
-                    continue
-                outcome = self._visit(step, request)
-                if outcome.extend is None:
-                    passed_over.append(request)
-                if outcome.refilled or outcome.extend is not None:
-                    happened = True
-                    refused = False
-                elif gated:
-                    refused = True
-            order = passed_over
+            order, happened = self.visit_each(step, order)
+
+    def visit_each(self, step: AdmissionStep, order: Sequence[Waiting]) -> tuple[list[Waiting], bool]:
+        """Visit every request of ``order`` once: those not admitted, and whether anything happened [ll. 18-24].
+
+        Check-refill is asked only when something happened since it last refused. O(n).
+        """
+        happened = False
+        refused = False
+        passed_over: list[Waiting] = []
+        for request in order:  # l. 18
+            gated = not self.ledger.has_credit(request.client)
+            if gated and refused:
+                passed_over.append(request)
+                continue
+            outcome = self._visit(step, request)
+            if outcome.extend is None:
+                passed_over.append(request)
+            if outcome.refilled or outcome.extend is not None:
+                happened = True
+                refused = False
+            elif gated:
+                refused = True
+        return passed_over, happened
 
     def _visit(self, step: AdmissionStep, request: Waiting) -> Visit:
         """Visit one request of the queue and record what came of it."""

@@ -1,0 +1,167 @@
+"""One pass of DLPM over its queue, run symbolically: the real `DLPM.visit_each` beside a pass that visits everybody.
+
+What memory answers is open: it may change with every admission, but the same request asked twice in the same batch
+gets the same answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from dlpm.cost import CostModel
+from dlpm.ledger import Ledger, Quanta
+from dlpm.policies.base import Waiting
+from dlpm.policies.dlpm import DLPM, visit
+from dlpm.request import ClientId, RequestId
+from dlpm_proofs.solve import Named
+from dlpm_proofs.symbolic import Exploration, SymInt
+from dlpm_proofs.terms import FALSE, Formula, Poly, all_of, any_of, at_least, equal, poly
+from dlpm_proofs.transitions import CLIENTS, PARAMETERS, QUANTUM, W_E, W_Q, F, G
+
+Owners = tuple[ClientId, ...]
+"""Whose the queued requests are, in the order in which they are considered."""
+
+OWNERS: tuple[Owners, ...] = ((F, F, G), (F, G, F), CLIENTS)
+"""Three requests of two or three clients."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A queued request: nothing about it but its client matters here."""
+
+    id: RequestId
+    client: ClientId
+    rank: int
+    resident: int = 1
+
+
+@dataclass(slots=True)
+class OpenStep:
+    """The admission phase of one step, with open answers: what a policy sees of a worker."""
+
+    exploration: Exploration
+    calls: tuple[Call, ...]
+    memory_refuses_nothing: bool = False
+    admissions: list[RequestId] = field(default_factory=list)
+    refills: int = 0
+
+    def waiting(self) -> Sequence[Waiting]:
+        """The queue at the start."""
+        return self.calls
+
+    def queued_clients(self) -> Iterable[ClientId]:
+        """Clients with a request that has not been admitted."""
+        return dict.fromkeys(call.client for call in self.calls if call.id not in self.admissions)
+
+    def matched(self, request: Waiting) -> int:
+        """The order is given: nothing matches."""
+        return 0
+
+    def may_fit(self, request: Waiting) -> bool:
+        """False only if `try_admit` would refuse."""
+        return self._open(f"{request.id} may fit") or self.fits(request)
+
+    def fits(self, request: Waiting) -> bool:
+        """What memory answers for ``request`` beside those admitted so far."""
+        return self.memory_refuses_nothing or self._open(f"{request.id} fits after {', '.join(self.admissions)}")
+
+    def try_admit(self, request: Waiting) -> int | None:
+        """Its extend tokens, if memory says so."""
+        if not self.fits(request):
+            return None
+        self.admissions.append(request.id)
+        return SymInt(self.exploration, extend_of(request.id))
+
+    def considered(self, order: Sequence[Waiting]) -> None:
+        """Nobody reads the log."""
+
+    def admitted(self, request: Waiting, deficit: int | None) -> None:
+        """Nobody reads the log."""
+
+    def refilled(self, deficits: Mapping[ClientId, int]) -> None:
+        """Count refills."""
+        self.refills += 1
+
+    def _open(self, name: str) -> bool:
+        return self.exploration.flag(name)
+
+
+def extend_of(request: RequestId) -> Poly:
+    """The extend tokens of a request."""
+    return Poly.unknown(f"e of {request}")
+
+
+class TwoPasses:
+    """The same pass twice: as `visit_each` does it, and by visiting every request."""
+
+    def __init__(self, owners: Owners, policy: type[DLPM] = DLPM, *, memory_refuses_nothing: bool = False) -> None:
+        """Three requests of ``owners``, in this order."""
+        self.calls = tuple(Call(f"r{k}", client, k) for k, client in enumerate(owners, start=1))
+        self.hypotheses: tuple[Named, ...] = (
+            *PARAMETERS,
+            ("every extend has a token", all_of(*(at_least(extend_of(call.id), 1) for call in self.calls))),
+        )
+        self.exploration = Exploration([formula for _, formula in self.hypotheses])
+        self._policy = policy
+        self._memory_refuses_nothing = memory_refuses_nothing
+
+    def ledger(self) -> Ledger:
+        """All counters open."""
+        quanta = Quanta(self._symbol(QUANTUM["other"]), {client: self._symbol(QUANTUM[client]) for client in (F, G)})
+        ledger = Ledger(quanta, CostModel(self._symbol(W_E), self._symbol(W_Q)))
+        ledger.deficits.update({client: self._symbol(Poly.unknown(f"q_{client}")) for client in CLIENTS})
+        return ledger
+
+    def step(self) -> OpenStep:
+        """The admission phase."""
+        return OpenStep(self.exploration, self.calls, self._memory_refuses_nothing)
+
+    def same_as_visiting_everybody(self) -> Formula:
+        """Counters, admissions and what is left are those of a pass without shortcut.
+
+        It says rightly whether anything happened; and if nothing did, nobody with credit has a request that fits.
+        """
+        policy, step = self._policy(self.ledger()), self.step()
+        left, happened = policy.visit_each(step, self.calls)
+        plain, plain_step = self.ledger(), self.step()
+        for call in self.calls:
+            visit(
+                plain,
+                call.client,
+                plain_step.queued_clients(),
+                partial(plain_step.try_admit, call),
+                plain_step.refilled,
+            )
+        expected = [call for call in self.calls if call.id not in step.admissions]
+        if step.admissions != plain_step.admissions or step.refills != plain_step.refills or left != expected:
+            return FALSE
+        if happened != bool(step.admissions or step.refills):
+            return FALSE
+        counters = {client: poly(value) for client, value in policy.ledger.deficits.items()}
+        same = all_of(*(equal(counters[client], poly(plain.deficits[client])) for client in CLIENTS))
+        return same if happened else all_of(same, self._at_rest(counters))
+
+    def _at_rest(self, counters: Mapping[ClientId, Poly]) -> Formula:
+        """No counter has changed, somebody has credit, and memory refuses every request of those who have."""
+        unchanged = all_of(*(equal(counters[client], Poly.unknown(f"q_{client}")) for client in CLIENTS))
+        somebody = any_of(*(at_least(counters[call.client], 1) for call in self.calls))
+        refused = all_of(*(at_least(0, counters[call.client]) for call in self.calls if self.step().fits(call)))
+        return all_of(unchanged, somebody, refused)
+
+    def something_happens(self) -> Formula:
+        """A pass over requests that all fit admits or refills."""
+        _, happened = self._policy(self.ledger()).visit_each(self.step(), self.calls)
+        return all_of() if happened else FALSE
+
+    def skipping_is_idle(self) -> Formula:
+        """Where the policy skips its admission phase, a pass would have done nothing."""
+        policy, step = self._policy(self.ledger()), self.step()
+        if not policy._nothing_can_happen(step):
+            return all_of()
+        policy.visit_each(step, self.calls)
+        return FALSE if step.admissions or step.refills else all_of()
+
+    def _symbol(self, value: Poly) -> SymInt:
+        return SymInt(self.exploration, value)
