@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
 from dlpm.request import BlockKey
 from dlpm_engine.differential.fault import Fault, swap
 from dlpm_engine.tensor.edge import Edge, Node, Path
+from dlpm_engine.tensor.group import Queued
 from dlpm_engine.tensor.scheduler import TensorScheduler
-from dlpm_engine.tensor.waiting import Queued
 
 
 def _stale_match_after_eviction(scheduler: TensorScheduler) -> None:
-    swap(scheduler.cache, "_collect_moved", lambda edge, blocks: None)
+    cache = scheduler.cache
+    shrink = cache._shrink
+
+    def shrink_unseen(edge: Edge, blocks: int) -> int:
+        changed, flipped = dict(cache.changed), set(cache.flipped)
+        freed = shrink(edge, blocks)
+        cache.changed, cache.flipped = changed, flipped
+        return freed
+
+    swap(cache, "_shrink", shrink_unseen)
 
 
 def _stale_match_after_insertion(scheduler: TensorScheduler) -> None:
@@ -22,15 +31,24 @@ def _stale_match_after_insertion(scheduler: TensorScheduler) -> None:
     grow = cache._grow
 
     def grow_unseen(edge: Edge, blocks: int, tokens: int) -> None:
-        known = set(cache.moved)
+        changed, flipped = dict(cache.changed), set(cache.flipped)
         grow(edge, blocks, tokens)
-        cache.moved = known
+        cache.changed, cache.flipped = changed, flipped
 
     swap(cache, "_grow", grow_unseen)
 
 
 def _stale_locks(scheduler: TensorScheduler) -> None:
-    swap(scheduler.cache, "_relocked", lambda edge, blocks: None)
+    cache = scheduler.cache
+    for method in ("lock", "unlock"):
+        honest = getattr(cache, method)
+
+        def unseen(node: Node, honest: Callable[[Node], None] = honest) -> None:
+            changed = dict(cache.changed)
+            honest(node)
+            cache.changed = changed
+
+        swap(cache, method, unseen)
 
 
 def _last_block_never_cached(scheduler: TensorScheduler) -> None:
@@ -52,8 +70,8 @@ def _evicts_most_recent(scheduler: TensorScheduler) -> None:
             entry = max(cache._evictable)
             cache._evictable.remove(entry)
             last_use, _, edge = entry
-            if edge.is_leaf() and int(edge.last_use[edge.cached - 1]) == last_use:
-                freed += cache._evict_run(edge, last_use, tokens - freed)
+            if edge.is_leaf() and edge.last_use() == last_use:
+                freed += cache._shrink(edge, edge.kept_by_eviction(tokens - freed))
         return freed
 
     swap(cache, "evict", evict)
@@ -67,7 +85,8 @@ def _evicts_too_much(scheduler: TensorScheduler) -> None:
 
 def _evicts_the_whole_path(scheduler: TensorScheduler) -> None:
     cache = scheduler.cache
-    swap(cache, "_evict_run", lambda edge, last_use, tokens: cache._shrink(edge, edge.floor()))
+    shrink = cache._shrink
+    swap(cache, "_shrink", lambda edge, blocks: shrink(edge, edge.floor()))
 
 
 def _finish_does_not_touch(scheduler: TensorScheduler) -> None:
@@ -80,13 +99,15 @@ def _clock_stands_still(scheduler: TensorScheduler) -> None:
 
     def lock_without_use(node: Node) -> None:
         edge = node[0]
-        stamps = []
+        before = []
         while edge.parent is not None:
-            stamps.append((edge, edge.last_use.clone()))
+            before.append((edge, list(edge.uses)))
             edge = edge.parent
         lock(node)
-        for stamped, last_use in stamps:
-            stamped.last_use.copy_(torch.where(last_use > 0, last_use, stamped.last_use))
+        for used, uses in before:
+            # Blocks that are new, and were never used, count as used now all the same.
+            if all(clock for _, clock in uses):
+                used.uses = uses
 
     swap(cache, "lock", lock_without_use)
 
@@ -98,7 +119,7 @@ def _unlock_frees_shared(scheduler: TensorScheduler) -> None:
     def unlock_all(node: Node) -> None:
         edge, blocks = node
         while edge.parent is not None:
-            edge.locks[:blocks].fill_(1)
+            edge.locks = {blocks: 1}
             edge, blocks = edge.parent, edge.at
         unlock(node)
 
@@ -109,7 +130,7 @@ def _reply_not_cached(scheduler: TensorScheduler) -> None:
     cache = scheduler.cache
 
     def keep_prompt(queued: Queued) -> None:
-        cache.touch(cache.match(queued.path)[0])
+        cache.touch(cache.match(queued.path))
         cache.release(queued.path)
 
     swap(scheduler, "_keep_sequence", keep_prompt)

@@ -8,8 +8,9 @@ import torch
 
 from dlpm.batch import AFTER_FORWARD, AT_ADMISSION
 from dlpm_engine.differential.fault import Fault, swap
+from dlpm_engine.tensor.group import Group, Queued
 from dlpm_engine.tensor.scheduler import TensorScheduler
-from dlpm_engine.tensor.waiting import Place, Queued
+from dlpm_engine.tensor.waiting import ORDER, Place
 
 
 def _tie_to_the_latest(scheduler: TensorScheduler) -> None:
@@ -30,8 +31,16 @@ def _tie_to_the_latest(scheduler: TensorScheduler) -> None:
 
 def _order_by_arrival(scheduler: TensorScheduler) -> None:
     queue = scheduler.queue
-    join = queue._join
-    swap(queue, "_join", lambda request, order: join(request, 0))
+    note = queue._note_members
+
+    def note_without_order(group: Group) -> None:
+        note(group)
+        group.order = 0
+        if group.members:
+            queue._table[ORDER, group.index] = 0
+
+    swap(queue, "_note_members", note_without_order)
+    swap(queue, "_refresh", lambda groups: None)
 
 
 def _thawed_order(scheduler: TensorScheduler) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from dlpm_engine.tensor.edge import Node
 from dlpm_engine.tensor.exact import INT64
-from dlpm_engine.tensor.waiting import Queued
+from dlpm_engine.tensor.group import Queued
 
 CLIENT, GENERATED, TARGET, PRIVATE, RESERVED = range(5)
 _FIELDS = 5

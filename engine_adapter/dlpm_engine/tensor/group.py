@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 
 import torch
 
-from dlpm_engine.tensor.edge import Edge
+from dlpm.request import Request
+from dlpm_engine.tensor.edge import Edge, Path
 from dlpm_engine.tensor.exact import INT64
-
-if TYPE_CHECKING:
-    from dlpm_engine.tensor.waiting import Queued
 
 NEVER = 2**62
 """A rank or size that no request has."""
@@ -21,22 +20,60 @@ _FEW = 32
 _CHUNK = 4096
 
 
-class Group:
-    """Waiting requests of one client with one match and one place in the order, by rank: int64 ranks and sizes.
+@dataclass(slots=True, eq=False)
+class Queued:
+    """A waiting request: ``client`` is its number, ``size`` the tokens it needs with nothing of it locked."""
 
-    ``hold`` is how much of the match is locked, ``matched`` what of it counts (all but one token at most).
+    path: Path
+    request: Request
+    client: int
+    rank: int
+    size: int = 0
+    generated: int = 0
+    group: Group | None = None
+
+    @property
+    def resident(self) -> int:
+        """Tokens that must be in memory once it runs."""
+        return self.request.input_tokens + self.generated
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """What members of a group have in common, and what makes two groups two.
+
+    Attributes:
+        client: number of the client.
+        edge, blocks: the last block that any member could match; what lies beyond is not cached.
+        reach: their resident tokens, where a member could be cached as a whole; 0 where none could.
+        order: their place in a frozen order, where that is not their group's; -1 otherwise.
     """
 
-    __slots__ = ("blocks", "client", "edge", "index", "matched", "members", "order", "ranks", "sizes")
+    client: int
+    edge: Edge
+    blocks: int
+    reach: int
+    order: int = -1
 
-    def __init__(self, index: int, client: int, edge: Edge, blocks: int, matched: int, order: int) -> None:
-        """An empty group with the number ``index``."""
+
+class Group:
+    """Waiting requests with one anchor, by rank; ranks and sizes are int64.
+
+    Attributes:
+        anchor: what they have in common.
+        index: number of the group.
+        order: matched tokens that count for the order.
+        least: a lower bound on the sizes.
+    """
+
+    __slots__ = ("anchor", "index", "least", "members", "order", "ranks", "sizes")
+
+    def __init__(self, anchor: Anchor, index: int, order: int) -> None:
+        """An empty group."""
+        self.anchor = anchor
         self.index = index
-        self.client = client
-        self.edge = edge
-        self.blocks = blocks
-        self.matched = matched
         self.order = order
+        self.least = NEVER
         self.ranks = array("q")
         self.sizes = array("q")
         self.members: list[Queued] = []
@@ -49,11 +86,33 @@ class Group:
         self.ranks.insert(place, request.rank)
         self.sizes.insert(place, request.size)
         self.members.insert(place, request)
+        self.least = min(self.least, request.size)
+        request.group = self
+
+    def add_all(self, requests: Iterable[Queued]) -> None:
+        """Put several requests at their ranks. O(n log n) in members and requests together."""
+        self._hold(sorted((*self.members, *requests), key=lambda request: request.rank))
 
     def remove(self, request: Queued) -> None:
         """Take a member out. O(members) to close the gap."""
         place = bisect_left(self.ranks, request.rank)
         del self.ranks[place], self.sizes[place], self.members[place]
+        request.group = None
+
+    def remove_all(self, requests: Collection[Queued]) -> None:
+        """Take several members out. O(members)."""
+        for request in requests:
+            request.group = None
+        self._hold([request for request in self.members if request.group is not None])
+
+    def _hold(self, members: list[Queued]) -> None:
+        """Let these be the members."""
+        self.members = members
+        self.ranks = array("q", [request.rank for request in members])
+        self.sizes = array("q", [request.size for request in members])
+        self.least = self.smallest()
+        for request in members:
+            request.group = self
 
     def first_after(self, rank: int) -> Queued | None:
         """The first member after ``rank``. O(log members)."""

@@ -1,12 +1,12 @@
-"""The prefix cache of the tensor path: a radix tree whose edges are int64 tensors.
+"""The prefix cache of the tensor path: a radix tree whose edges are chains of blocks.
 
 It keeps the blocks that `dlpm.prefix_cache` keeps and evicts the ones that it evicts, but a chain of blocks is one
-edge, so that locking, stamping, inserting and evicting a prompt are slice operations. Two facts make that exact:
-cached, locked and last-used values never grow from a block to the next one below it; and all blocks with one
-``last_use`` lie on one path, so the least recently used leaf is never tied.
+edge, so that locking, using, inserting and evicting a prompt take a few integer operations, however long it is. Two
+facts make that exact: cached, locked and last-used values never grow from a block to the next one below it; and all
+blocks with one last use lie on one path, so the least recently used leaf is never tied.
 
-The cache also knows which waiting requests a change concerns: `moved` collects those whose longest match may have
-changed, `relocked` the places where locks did.
+The cache also tells what changed, so that the waiting queue can follow: `changed` collects the edges whose cached or
+locked blocks did, and `flipped` those of which nothing was cached before or is now.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import heapq
 
 import torch
 
-from dlpm_engine.tensor.edge import Edge, Node, Parked, Path, shared_length
+from dlpm_engine.tensor.edge import Edge, Node, Path, shared_length
 from dlpm_engine.tensor.exact import INT64
 
 
@@ -25,11 +25,11 @@ class RadixCache:
     def __init__(self, block_size: int) -> None:
         """An empty cache of blocks of ``block_size`` tokens."""
         self.block_size = block_size
-        self.root = Edge(None, 0, torch.empty(0, dtype=INT64))
+        self.root = Edge(None, 0, torch.empty(0, dtype=INT64), block_size)
         self.total = 0
         self.locked = 0
-        self.moved: set[Parked] = set()
-        self.relocked: dict[Edge, int] = {}
+        self.changed: dict[Edge, int] = {}
+        self.flipped: set[Edge] = set()
         self._clock = 0
         self._serial = 0
         self._evictable: list[tuple[int, int, Edge]] = []
@@ -58,14 +58,13 @@ class RadixCache:
             used.users += 1
         return Path(tuple(segments))
 
-    @staticmethod
-    def _child(edge: Edge, at: int, keys: torch.Tensor) -> Edge:
+    def _child(self, edge: Edge, at: int, keys: torch.Tensor) -> Edge:
         """The edge below the first ``at`` blocks of ``edge`` that starts like ``keys``, made if there is none."""
         siblings = edge.children.setdefault(at, {})
         first = int(keys[0])
         child = siblings.get(first)
         if child is None:
-            child = siblings[first] = Edge(edge, at, keys)
+            child = siblings[first] = Edge(edge, at, keys, self.block_size)
         return child
 
     def release(self, path: Path) -> None:
@@ -87,76 +86,50 @@ class RadixCache:
                 del edge.parent.children[edge.at]
             edge = edge.parent
 
-    # -- matching ------------------------------------------------------------------------------------------------------
-
-    def match(self, path: Path) -> tuple[Node, Edge | None]:
-        """Where the longest cached prefix of ``path`` ends, and the edge where it stops short. O(edges)."""
-        node: Node = (self.root, 0)
-        for edge, blocks in path.segments:
-            if edge.cached < blocks:
-                return (edge, edge.cached) if edge.cached else node, edge
-            node = (edge, blocks)
-        return node, None
-
-    def park(self, parked: Parked) -> None:
-        """Watch the match of a waiting request. O(edges)."""
-        parked.node, parked.stop = self.match(parked.path)
-        if parked.stop is not None:
-            parked.stop.stopped.add(parked)
-        else:
-            edge, blocks = parked.node
-            edge.ended.setdefault(blocks, set()).add(parked)
-
-    def unpark(self, parked: Parked) -> None:
-        """Stop watching. O(1)."""
-        if parked.stop is not None:
-            parked.stop.stopped.remove(parked)
-            return
-        edge, blocks = parked.node
-        edge.ended[blocks].remove(parked)
-        if not edge.ended[blocks]:
-            del edge.ended[blocks]
+    def match(self, path: Path) -> Node:
+        """Where the longest cached prefix of ``path`` ends. O(edges)."""
+        end = path.end()
+        return (self.root, 0) if end is None else end[0].cached_end(end[1])
 
     # -- locks and recency ---------------------------------------------------------------------------------------------
 
     def lock(self, node: Node) -> None:
-        """Lock the path to ``node`` for one running request and mark it used now. O(edges), as slice operations."""
+        """Lock the path to ``node`` for one running request and mark it used now. O(edges)."""
         self._clock += 1
         edge, blocks = node
         while edge.parent is not None:
-            edge.locks[:blocks].add_(1)
-            edge.last_use[:blocks].fill_(self._clock)
-            if edge.locked < blocks:
-                self.locked += edge.tokens(blocks) - edge.tokens(edge.locked)
-                self._relocked(edge, edge.locked)
-                edge.locked = blocks
+            locked = edge.locked
+            edge.lock(blocks)
+            edge.use(blocks, self._clock)
+            if edge.locked > locked:
+                self.locked += edge.tokens(edge.locked) - edge.tokens(locked)
+                self._change(edge, locked)
             edge, blocks = edge.parent, edge.at
 
     def unlock(self, node: Node) -> None:
-        """Undo one `lock` of the path to ``node``. O(edges), as slice operations."""
+        """Undo one `lock` of the path to ``node``. O(edges)."""
         edge, blocks = node
         while edge.parent is not None:
-            edge.locks[:blocks].sub_(1)
-            locked = int(torch.count_nonzero(edge.locks[: edge.locked]))
-            if locked < edge.locked:
-                self.locked -= edge.tokens(edge.locked) - edge.tokens(locked)
-                self._relocked(edge, locked)
-                edge.locked = locked
+            locked = edge.locked
+            edge.unlock(blocks)
+            if edge.locked < locked:
+                self.locked -= edge.tokens(locked) - edge.tokens(edge.locked)
+                self._change(edge, edge.locked)
                 self._offer(edge)
             edge, blocks = edge.parent, edge.at
 
     def touch(self, node: Node) -> None:
-        """Mark the path to ``node`` used now. O(edges), as slice operations."""
+        """Mark the path to ``node`` used now. O(edges)."""
         self._clock += 1
         edge, blocks = node
         while edge.parent is not None:
-            edge.last_use[:blocks].fill_(self._clock)
+            edge.use(blocks, self._clock)
             self._offer(edge)
             edge, blocks = edge.parent, edge.at
 
-    def _relocked(self, edge: Edge, blocks: int) -> None:
-        """Locks of ``edge`` changed below its first ``blocks`` blocks."""
-        self.relocked[edge] = min(blocks, self.relocked.get(edge, blocks))
+    def _change(self, edge: Edge, blocks: int) -> None:
+        """Something changed in ``edge`` below its first ``blocks`` blocks."""
+        self.changed[edge] = min(blocks, self.changed.get(edge, blocks))
 
     # -- contents ------------------------------------------------------------------------------------------------------
 
@@ -164,7 +137,7 @@ class RadixCache:
         """Cache all blocks of ``path``, a sequence of ``tokens`` tokens; returns its last block.
 
         The last block is partial if the sequence ends in it. New blocks are unlocked, and count as used when their path
-        is next locked or touched. O(edges), as slice operations, and O(requests concerned).
+        is next locked or touched. O(edges).
         """
         node: Node = (self.root, 0)
         for edge, blocks in path.segments:
@@ -175,46 +148,33 @@ class RadixCache:
 
     def _grow(self, edge: Edge, blocks: int, tokens: int) -> None:
         """Cache the first ``blocks`` blocks of ``edge``."""
-        edge.allocate()
-        cached = edge.cached
-        start = edge.tokens(cached)
-        before = (edge.depth + cached) * self.block_size
-        new = torch.arange(blocks - cached, dtype=INT64).mul_(-self.block_size).add_(tokens - before)
-        edge.ends[cached:blocks] = new.clamp_(max=self.block_size).cumsum(0).add_(start)
-        # A block that was evicted while partial may come back whole, and carries no old lock or stamp.
-        edge.last_use[cached:blocks] = 0
-        edge.cached = blocks
-        self.total += edge.tokens(blocks) - start
-        if not cached and edge.parent is not None:
+        assert edge.parent is not None
+        before = edge.tokens(edge.cached)
+        if not edge.cached:
             hanging = edge.parent.cached_children
             hanging[edge.at] = hanging.get(edge.at, 0) + 1
-        self.moved |= edge.stopped
+            self.flipped.add(edge)
+        self._change(edge, edge.cached)
+        edge.grow(blocks, tokens)
+        self.total += edge.tokens(blocks) - before
 
     def evict(self, tokens: int) -> int:
         """Evict unlocked leaves, least recently used first, until ``tokens`` tokens are freed or none is left.
 
-        Returns the tokens freed, which may exceed ``tokens`` by less than a block. O(edges evicted), as slice
-        operations, and O(requests concerned).
+        Returns the tokens freed, which may exceed ``tokens`` by less than a block. O(edges evicted * log
+        cached edges).
         """
         freed = 0
         while freed < tokens and self._evictable:
             last_use, _, edge = heapq.heappop(self._evictable)
-            if edge.is_leaf() and int(edge.last_use[edge.cached - 1]) == last_use:
-                freed += self._evict_run(edge, last_use, tokens - freed)
+            if edge.is_leaf() and edge.last_use() == last_use:
+                freed += self._shrink(edge, edge.kept_by_eviction(tokens - freed))
         return freed
-
-    def _evict_run(self, edge: Edge, last_use: int, tokens: int) -> int:
-        """Evict from the end of ``edge`` what was last used at ``last_use``, stopping once ``tokens`` are freed."""
-        floor = edge.floor()
-        older = int(torch.count_nonzero(edge.last_use[floor : edge.cached] == last_use))
-        enough = edge.tokens(edge.cached) - tokens
-        kept = int(torch.searchsorted(edge.ends[: edge.cached], enough, right=True))
-        return self._shrink(edge, max(edge.cached - older, kept))
 
     def discard(self, node: Node, keep: Node) -> None:
         """Remove the path from ``node`` up to, not including, its ancestor ``keep``: blocks that were never computed.
 
-        Stops at a block that is locked or has other cached blocks below it. O(edges), and O(requests concerned).
+        Stops at a block that is locked or has other cached blocks below it. O(edges).
         """
         edge, blocks = node
         while (edge, blocks) != keep and edge.cached == blocks and edge.is_leaf():
@@ -232,11 +192,12 @@ class RadixCache:
         assert edge.parent is not None
         freed = edge.tokens(edge.cached) - edge.tokens(blocks)
         self.total -= freed
-        edge.cached = blocks
-        self._collect_moved(edge, blocks)
+        edge.shrink(blocks)
+        self._change(edge, blocks)
         if blocks:
             self._offer(edge)
             return freed
+        self.flipped.add(edge)
         hanging = edge.parent.cached_children
         hanging[edge.at] -= 1
         if not hanging[edge.at]:
@@ -245,19 +206,8 @@ class RadixCache:
         self._forget(edge)
         return freed
 
-    def _collect_moved(self, edge: Edge, blocks: int) -> None:
-        """Waiting requests that matched more than the first ``blocks`` blocks of ``edge``."""
-        self.moved |= edge.stopped
-        for at, ended in edge.ended.items():
-            if at > blocks:
-                self.moved |= ended
-        for at, siblings in edge.children.items():
-            if at > blocks:
-                for child in siblings.values():
-                    self.moved |= child.stopped
-
     def _offer(self, edge: Edge) -> None:
         """Queue ``edge`` for eviction if it ends in an unlocked leaf; stale entries are dropped when they come up."""
         if edge.is_leaf():
             self._serial += 1
-            heapq.heappush(self._evictable, (int(edge.last_use[edge.cached - 1]), self._serial, edge))
+            heapq.heappush(self._evictable, (edge.last_use(), self._serial, edge))

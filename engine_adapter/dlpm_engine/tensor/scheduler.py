@@ -9,10 +9,11 @@ from dlpm.request import Request, cacheable_blocks, sequence_blocks
 from dlpm_engine.adapter import RESERVING, EngineConfig
 from dlpm_engine.tensor.batch import CLIENT, GENERATED, PRIVATE, RESERVED, Running, RunningBatch
 from dlpm_engine.tensor.edge import Node, block_above
+from dlpm_engine.tensor.group import Queued
 from dlpm_engine.tensor.keys import BlockKeys
 from dlpm_engine.tensor.ledger import TensorLedger
 from dlpm_engine.tensor.radix import RadixCache
-from dlpm_engine.tensor.waiting import START, Place, Queued, WaitingGroups
+from dlpm_engine.tensor.waiting import START, Place, WaitingGroups
 
 _MOST_KV_TOKENS = 2**61
 
@@ -66,7 +67,7 @@ class TensorScheduler:
         client = self.ledger.register(request.client)
         path = self.cache.path(self._keys.tensor(cacheable_blocks(request, self.config.block_size)))
         self._rank += 1
-        self._enqueue(Queued(path, (self.cache.root, 0), None, request, client, self._rank))
+        self._enqueue(Queued(path, request, client, self._rank))
 
     def _enqueue(self, queued: Queued) -> None:
         """Put a request at its place in the order of arrival."""
@@ -143,10 +144,10 @@ class TensorScheduler:
     def _admit(self, queued: Queued) -> None:
         """``B <- B + r``, ``Queue <- Queue - r``, and the charge [DLPM Alg. 1 ll. 22-24]."""
         free = self.free_tokens()
-        edge, blocks = queued.node
-        end = edge.tokens(blocks)
+        match = self.cache.match(queued.path)
+        end = match[0].tokens(match[1])
         matched = min(end, queued.resident - 1)
-        node = self._locked_end(queued.node, end, matched)
+        node = self._locked_end(match, end, matched)
         self.queue.remove(queued)
         self.ledger.left(queued.client)
         self.cache.lock(node)
@@ -187,7 +188,7 @@ class TensorScheduler:
         """Move the prompt of a running request into the cache, where others can match it."""
         run = self.batch.requests[place]
         queued = run.queued
-        match, _ = self.cache.match(queued.path)
+        match = self.cache.match(queued.path)
         end = self.cache.insert(queued.path, queued.request.input_tokens)
         self.cache.lock(end)
         self.cache.unlock(run.node)
@@ -219,7 +220,6 @@ class TensorScheduler:
         self._set_aside -= held
         if not run.computed:
             self.cache.discard(run.node, run.kept)
-        self.queue.follow_cache()
         self._enqueue(run.queued)
         if self._sink:
             self._sink(
@@ -271,7 +271,7 @@ class TensorScheduler:
             self._evict_for(0)
             self.cache.release(path)
         else:
-            self.cache.touch(self.cache.match(queued.path)[0])
+            self.cache.touch(self.cache.match(queued.path))
         self.cache.release(queued.path)
 
     def _record_order(self, sink: EventSink) -> None:

@@ -1,45 +1,29 @@
 """The waiting queue of the tensor path: requests that look alike to the scheduler are one group.
 
-A group holds the waiting requests of one client whose longest match ends at the same block. They share the matched
-length, and so the place in the order up to arrival, and the locked part of their match, and so all that admission asks
-about them but their own size. What decides among groups is one int64 tensor ``[fields, groups]``; a step that changes
-few prefixes touches few groups, however many requests wait.
+A group holds the waiting requests of one client that part from all other prompts at the same block, its *anchor*: what
+lies beyond is not cached. So they match equally many tokens, whatever the cache does, and stand at one place in the
+order up to arrival; and equally much of their match is locked. What decides among groups is one int64 tensor
+``[fields, groups]``; a step that changes few prefixes touches few groups, however many requests wait.
 
 During an admission phase the order is frozen as it was when the phase began, while matches and locks move on.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import torch
 
-from dlpm.request import Request
-from dlpm_engine.tensor.edge import Edge, Node, Parked
+from dlpm_engine.tensor.edge import Edge
 from dlpm_engine.tensor.exact import HIGHEST, INT64
-from dlpm_engine.tensor.group import NEVER, Group
+from dlpm_engine.tensor.group import NEVER, Anchor, Group, Queued
 from dlpm_engine.tensor.radix import RadixCache
 
 CLIENT, ORDER, SMALLEST, HOLD, FIRST, BOUND = range(6)
 _FIELDS = 6
 _FIRST_CAPACITY = 16
-
-
-@dataclass(slots=True, eq=False)
-class Queued(Parked):
-    """A waiting request: ``client`` is its number, ``size`` the tokens it needs with nothing of it locked."""
-
-    request: Request
-    client: int
-    rank: int
-    size: int = 0
-    generated: int = 0
-    group: Group | None = None
-
-    @property
-    def resident(self) -> int:
-        """Tokens that must be in memory once it runs."""
-        return self.request.input_tokens + self.generated
+_NO_GROUP = (0, -1, NEVER, 0, NEVER, NEVER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +41,7 @@ START = Place(HIGHEST, -1)
 class WaitingGroups:
     """The waiting queue, grouped. ``len()`` is the number of waiting requests.
 
-    The tensor's fields: client; matched tokens when the order was frozen; a lower bound on the sizes; tokens of the
+    The tensor's fields: client; matched tokens that count for the order; a lower bound on the sizes; tokens of the
     match that are locked; the first rank; and a lower bound on the rank of the next request that fits, in this pass.
     """
 
@@ -67,11 +51,12 @@ class WaitingGroups:
         self._table = torch.zeros((_FIELDS, _FIRST_CAPACITY), dtype=INT64)
         self._groups: list[Group | None] = []
         self._unused: list[int] = []
-        self._by_key: dict[tuple[int, Edge, int, int, int], Group] = {}
+        self._by_anchor: dict[Anchor, Group] = {}
         self._at: dict[Edge, dict[int, set[Group]]] = {}
-        self._below: dict[Edge, dict[Edge, int]] = {}
+        self._ending: dict[Edge, set[Queued]] = {}
         self._frozen = False
         self._displaced: set[Group] = set()
+        self._reordered: set[Group] = set()
         self._count = 0
 
     def __len__(self) -> int:
@@ -81,57 +66,58 @@ class WaitingGroups:
 
     def add(self, request: Queued) -> None:
         """A request joins, at its rank. O(edges of its prompt), and O(group) unless it is the last by rank."""
-        self._cache.park(request)
-        self._join(request, None)
+        end = request.path.end()
+        if end is not None:
+            self._ending.setdefault(end[0], set()).add(request)
+        group = self._group(self._anchor(request))
+        group.add(request)
+        self._note_members(group)
         self._count += 1
 
     def remove(self, request: Queued) -> None:
         """A request leaves. O(group)."""
-        self._leave(request)
-        self._cache.unpark(request)
-        self._count -= 1
-
-    def _join(self, request: Queued, order: int | None) -> None:
-        """Put a parked request into its group; ``order`` is its place in a frozen order."""
-        edge, blocks = request.node
-        matched = min(edge.tokens(blocks), request.resident - 1)
-        group = self._group(request.client, request.node, matched, matched if order is None else order)
-        group.add(request)
-        request.group = group
-        column = self._table[:, group.index]
-        values = column.tolist()
-        values[SMALLEST] = min(values[SMALLEST], request.size)
-        values[FIRST] = min(values[FIRST], request.rank)
-        values[BOUND] = min(values[BOUND], request.rank)
-        column.copy_(torch.tensor(values, dtype=INT64))
-
-    def _leave(self, request: Queued) -> None:
-        """Take a request out of its group."""
+        end = request.path.end()
+        if end is not None:
+            ending = self._ending[end[0]]
+            ending.remove(request)
+            if not ending:
+                del self._ending[end[0]]
         group = request.group
         assert group is not None
         group.remove(request)
-        request.group = None
-        if group.members:
-            self._table[FIRST, group.index] = group.ranks[0]
-        else:
-            self._drop(group)
+        self._note_members(group)
+        self._count -= 1
+
+    def _anchor(self, request: Queued) -> Anchor:
+        """Where a waiting request belongs now. O(1).
+
+        While nothing of its last edge is cached, that edge does not count. Then its whole prompt is not cached, and its
+        match is less than its input, unless its blocks say more tokens than it has.
+        """
+        end = request.path.end()
+        if end is None:
+            return Anchor(request.client, self._cache.root, 0, 0)
+        edge, blocks = end
+        if edge.cached or edge.depth * edge.size >= request.request.input_tokens:
+            return Anchor(request.client, edge, blocks, request.resident)
+        assert edge.parent is not None
+        return Anchor(request.client, edge.parent, edge.at, 0)
 
     # -- groups --------------------------------------------------------------------------------------------------------
 
-    def _group(self, client: int, node: Node, matched: int, order: int) -> Group:
-        """The group with these properties, made if there is none."""
-        edge, blocks = node
-        key = (client, edge, blocks, matched, order)
-        group = self._by_key.get(key)
+    def _group(self, anchor: Anchor) -> Group:
+        """The group with an anchor, made if there is none. O(edges)."""
+        group = self._by_anchor.get(anchor)
         if group is None:
-            group = self._by_key[key] = Group(self._free_index(), client, edge, blocks, matched, order)
+            matched, hold = _matched_and_locked(anchor)
+            order = matched if anchor.order < 0 else anchor.order
+            group = self._by_anchor[anchor] = Group(anchor, self._free_index(), order)
             self._groups[group.index] = group
-            hold = min(edge.locked_tokens(blocks), matched)
-            values = (client, order, NEVER, hold, NEVER, NEVER)
+            values = (anchor.client, order, NEVER, hold, NEVER, NEVER)
             self._table[:, group.index] = torch.tensor(values, dtype=INT64)
-            self._at.setdefault(edge, {}).setdefault(blocks, set()).add(group)
-            self._count_below(edge, 1)
-            if order != matched:
+            self._at.setdefault(anchor.edge, {}).setdefault(anchor.blocks, set()).add(group)
+            _count_below(anchor.edge, 1)
+            if anchor.order >= 0:
                 self._displaced.add(group)
         return group
 
@@ -144,68 +130,97 @@ class WaitingGroups:
         self._groups.append(None)
         return len(self._groups) - 1
 
+    def _note_members(self, group: Group) -> None:
+        """Members of a group came or went: write down what the table says about them. O(1)."""
+        if not group.members:
+            self._drop(group)
+            return
+        column = self._table[:, group.index]
+        smallest, hold, first, bound = column[SMALLEST:].tolist()
+        if group.least != smallest or group.ranks[0] != first:
+            values = (group.least, hold, group.ranks[0], min(bound, group.ranks[0]))
+            column[SMALLEST:] = torch.tensor(values, dtype=INT64)
+
     def _drop(self, group: Group) -> None:
         """Forget an empty group."""
-        del self._by_key[group.client, group.edge, group.blocks, group.matched, group.order]
+        anchor = group.anchor
+        del self._by_anchor[anchor]
         self._groups[group.index] = None
         self._unused.append(group.index)
-        values = (0, -1, NEVER, 0, NEVER, NEVER)
-        self._table[:, group.index] = torch.tensor(values, dtype=INT64)
+        self._table[:, group.index] = torch.tensor(_NO_GROUP, dtype=INT64)
         self._displaced.discard(group)
-        places = self._at[group.edge]
-        places[group.blocks].remove(group)
-        if not places[group.blocks]:
-            del places[group.blocks]
+        self._reordered.discard(group)
+        places = self._at[anchor.edge]
+        places[anchor.blocks].remove(group)
+        if not places[anchor.blocks]:
+            del places[anchor.blocks]
         if not places:
-            del self._at[group.edge]
-        self._count_below(group.edge, -1)
-
-    def _count_below(self, edge: Edge, change: int) -> None:
-        """Tell every edge above how many groups there are below it, and through which of its children."""
-        while edge.parent is not None:
-            below = self._below.setdefault(edge.parent, {})
-            below[edge] = below.get(edge, 0) + change
-            if not below[edge]:
-                del below[edge]
-                if not below:
-                    del self._below[edge.parent]
-            edge = edge.parent
+            del self._at[anchor.edge]
+        _count_below(anchor.edge, -1)
 
     # -- what the cache changed ----------------------------------------------------------------------------------------
 
     def follow_cache(self) -> None:
-        """Take in what changed in the cache. O(requests whose match changed + groups whose locks changed)."""
-        moved, self._cache.moved = self._cache.moved, set()
-        for parked in moved:
-            assert isinstance(parked, Queued)
-            if parked.group is not None:
-                order = parked.group.order if self._frozen else None
-                self._leave(parked)
-                self._cache.unpark(parked)
-                self._cache.park(parked)
-                self._join(parked, order)
-        relocked, self._cache.relocked = self._cache.relocked, {}
-        indices: list[int] = []
-        holds: list[int] = []
-        for edge, blocks in relocked.items():
-            self._collect_holds(edge, blocks, indices, holds)
-        if indices:
-            columns = torch.tensor(indices, dtype=INT64)
-            self._table[HOLD, columns] = torch.tensor(holds, dtype=INT64)
-            # More of a match may be locked than before, so that requests already passed over may fit now.
-            self._table[BOUND, columns] = self._table[FIRST, columns]
+        """Take in what changed in the cache. O(groups concerned, and requests whose own last edge came or went)."""
+        if self._cache.flipped:
+            flipped, self._cache.flipped = self._cache.flipped, set()
+            self._move([request for edge in flipped for request in self._ending.get(edge, ())])
+        if self._cache.changed:
+            changed, self._cache.changed = self._cache.changed, {}
+            concerned: list[Group] = []
+            for edge, blocks in changed.items():
+                self._collect(edge, blocks, concerned)
+            if concerned:
+                self._refresh(concerned)
 
-    def _collect_holds(self, edge: Edge, blocks: int, indices: list[int], holds: list[int]) -> None:
-        """The groups below the first ``blocks`` blocks of ``edge``, and how much of their match is locked."""
+    def _move(self, requests: Iterable[Queued]) -> None:
+        """Put requests into the groups where they belong now; in a frozen order they keep their place."""
+        leaving: dict[Group, list[Queued]] = {}
+        joining: dict[Anchor, list[Queued]] = {}
+        for request in requests:
+            group = request.group
+            assert group is not None
+            anchor = self._anchor(request)
+            if self._frozen:
+                anchor = replace(anchor, order=group.order)
+            if anchor != group.anchor:
+                leaving.setdefault(group, []).append(request)
+                joining.setdefault(anchor, []).append(request)
+        for group, members in leaving.items():
+            group.remove_all(members)
+            self._note_members(group)
+        for anchor, members in joining.items():
+            group = self._group(anchor)
+            group.add_all(members)
+            self._note_members(group)
+
+    def _collect(self, edge: Edge, blocks: int, concerned: list[Group]) -> None:
+        """The groups whose anchor lies below the first ``blocks`` blocks of ``edge``."""
         for at, groups in self._at.get(edge, {}).items():
             if at > blocks:
-                locked = edge.locked_tokens(at)
-                for group in groups:
-                    indices.append(group.index)
-                    holds.append(min(locked, group.matched))
-        for child in self._below.get(edge, {}):
+                concerned.extend(groups)
+        for child in edge.groups_below:
             if child.at > blocks:
-                self._collect_holds(child, 0, indices, holds)
+                self._collect(child, 0, concerned)
+
+    def _refresh(self, groups: list[Group]) -> None:
+        """Matches or locks of these groups may have changed."""
+        orders: list[int] = []
+        holds: list[int] = []
+        for group in groups:
+            matched, hold = _matched_and_locked(group.anchor)
+            holds.append(hold)
+            if group.anchor.order < 0 and matched != group.order:
+                if self._frozen:
+                    self._reordered.add(group)
+                else:
+                    group.order = matched
+            orders.append(group.order)
+        columns = torch.tensor([group.index for group in groups], dtype=INT64)
+        self._table[ORDER, columns] = torch.tensor(orders, dtype=INT64)
+        self._table[HOLD, columns] = torch.tensor(holds, dtype=INT64)
+        # More of a match may be locked than before, so that requests already passed over may fit now.
+        self._table[BOUND, columns] = self._table[FIRST, columns]
 
     # -- the admission phase -------------------------------------------------------------------------------------------
 
@@ -215,13 +230,13 @@ class WaitingGroups:
         self._frozen = True
 
     def thaw(self) -> None:
-        """The admission phase is over: requests whose match changed move to their new place. O(such requests)."""
+        """The admission phase is over: what moved in the order does so now. O(groups and requests concerned)."""
         self.follow_cache()
         self._frozen = False
-        for group in tuple(self._displaced):
-            for request in tuple(group.members):
-                self._leave(request)
-                self._join(request, None)
+        self._move([request for group in self._displaced for request in group.members])
+        if self._reordered:
+            self._refresh(list(self._reordered))
+            self._reordered.clear()
 
     def start_pass(self) -> None:
         """A pass over the queue begins. O(groups)."""
@@ -229,12 +244,12 @@ class WaitingGroups:
 
     def in_order(self) -> list[Queued]:
         """All waiting requests in the order, as frozen. O(n log n)."""
-        everyone = [(group.order, request) for group in self._by_key.values() for request in group.members]
+        everyone = [(group.order, request) for group in self._by_anchor.values() for request in group.members]
         return [request for _, request in sorted(everyone, key=lambda entry: (-entry[0], entry[1].rank))]
 
     def by_rank(self) -> list[Queued]:
         """All waiting requests in order of arrival. O(n log n)."""
-        everyone = [request for group in self._by_key.values() for request in group.members]
+        everyone = [request for group in self._by_anchor.values() for request in group.members]
         return sorted(everyone, key=lambda request: request.rank)
 
     def next_any(self, after: Place) -> Queued | None:
@@ -258,36 +273,45 @@ class WaitingGroups:
 
         ``deficits`` are those of all clients, ``[clients]``. O(groups), and O(requests passed over that do not fit).
         """
+        if room < 1:
+            return None
         self.follow_cache()
         used = self._table[:, : len(self._groups)]
-        possible = (used[SMALLEST] - used[HOLD] <= room) & (used[ORDER] <= after.order)
-        columns = possible.nonzero().flatten()
-        columns = columns[deficits[used[CLIENT, columns]] > 0]
-        while columns.numel():
-            orders = used[ORDER, columns]
+        possible = (used[SMALLEST] <= used[HOLD] + room) & (deficits > 0)[used[CLIENT]]
+        orders = torch.where(possible & (used[ORDER] <= after.order), used[ORDER], -1)
+        while orders.numel():
             top = int(orders.amax())
-            found = self._first_fitting(columns[orders == top], after.rank if top == after.order else -1, room)
+            if top < 0:
+                return None
+            tied = orders == top
+            found = self._first_fitting(tied, after.rank if top == after.order else -1, room)
             if found is not None:
                 return found
-            columns = columns[orders < top]
+            orders.masked_fill_(tied, -1)
         return None
 
-    def _first_fitting(self, columns: torch.Tensor, rank: int, room: int) -> Queued | None:
-        """The first request after ``rank`` that fits, of the groups in ``columns``: best first, by their bounds."""
-        bounds = self._table[BOUND, columns]
+    def _first_fitting(self, tied: torch.Tensor, rank: int, room: int) -> Queued | None:
+        """The first request after ``rank`` that fits, of the groups where ``tied``: best first, by their bounds."""
+        bounds = torch.where(tied, self._table[BOUND, : tied.numel()], NEVER)
         while True:
-            place = int(bounds.argmin())
-            bound = int(bounds[place])
+            index = int(bounds.argmin())
+            bound = int(bounds[index])
             if bound >= NEVER:
                 return None
-            index = int(columns[place])
             group = self._group_at(index)
             found = group.first_fitting(max(rank, bound - 1), room + int(self._table[HOLD, index]))
             if found is None:
-                self._table[SMALLEST, index] = group.smallest()
+                group.least = group.smallest()
+                self._table[SMALLEST, index] = group.least
             elif found.rank == bound:
                 return found
-            bounds[place] = self._table[BOUND, index] = NEVER if found is None else found.rank
+            bounds[index] = self._table[BOUND, index] = NEVER if found is None else found.rank
+
+    def fits(self, request: Queued, room: int) -> bool:
+        """Whether ``room`` tokens hold what of ``request`` is not locked yet. O(1)."""
+        self.follow_cache()
+        assert request.group is not None
+        return request.size - int(self._table[HOLD, request.group.index]) <= room
 
     def _group_at(self, index: int) -> Group:
         """The group that uses a column."""
@@ -295,11 +319,24 @@ class WaitingGroups:
         assert group is not None
         return group
 
-    def fits(self, request: Queued, room: int) -> bool:
-        """Whether ``room`` tokens hold what of ``request`` is not locked yet. O(1)."""
-        assert request.group is not None
-        self.follow_cache()
-        return request.size - int(self._table[HOLD, request.group.index]) <= room
+
+def _matched_and_locked(anchor: Anchor) -> tuple[int, int]:
+    """Tokens that requests with an anchor match now, all but one at most, and how many of those are locked."""
+    edge, blocks = anchor.edge.cached_end(anchor.blocks)
+    matched = edge.tokens(blocks)
+    if anchor.reach:
+        matched = min(matched, anchor.reach - 1)
+    return matched, min(edge.locked_tokens(blocks), matched)
+
+
+def _count_below(edge: Edge, change: int) -> None:
+    """Tell every edge above how many groups there are in and below the one of its children that leads to ``edge``."""
+    while edge.parent is not None:
+        below = edge.parent.groups_below
+        below[edge] = below.get(edge, 0) + change
+        if not below[edge]:
+            del below[edge]
+        edge = edge.parent
 
 
 def _rank(request: Queued) -> int:

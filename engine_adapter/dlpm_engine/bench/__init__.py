@@ -1,0 +1,1 @@
+"""What `dlpm bench` measures (docs/benchmarks.md)."""
