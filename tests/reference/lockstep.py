@@ -154,25 +154,30 @@ class Lockstep:
         assert taken == self.naive.submit(request)
         self.compare_events()
 
-    def step(self) -> None:
-        """Both do the same, or both are stuck."""
+    def step(self, meanwhile: Sequence[Request] = ()) -> None:
+        """Both do the same, or both are stuck; ``meanwhile`` arrives between admission and the end of the forward."""
         try:
-            ran = self.naive.step()
+            ran = self.naive.begin_step()
         except NaiveEndlessLoopError:
             self.stuck = True
             ran = False
         try:
-            result = self.real.step()
+            ends_us = self.real.begin_step()
         except EndlessLoopError:
             assert self.stuck, "the real worker found an endless loop where there is none"
             return
         assert not self.stuck, "the real worker missed an endless loop"
-        assert result.ran == ran
-        assert result.time_us == self.real.time_us
-        done = [event[1] for event in self.naive.events if event[0] == "finish"]
-        assert [request.id for request in result.finished] == done
-        if self.rules.policy in CONSERVING:
-            assert ran or not self.naive.queue, "requests wait beside an empty batch"
+        assert (ends_us is not None) == ran
+        self.compare_events()
+        for request in meanwhile:
+            self.submit(request)
+        if ends_us is None:
+            assert not self.naive.queue or self.rules.policy not in CONSERVING or meanwhile, "work waits beside nothing"
+            return
+        done = self.real.end_step(ends_us)
+        assert self.real.time_us == ends_us
+        self.naive.end_step()
+        assert [request.id for request in done] == [e[1] for e in self.naive.events if e[0] == "finish"]
         self.compare_events()
 
     def compare_events(self) -> None:
@@ -322,17 +327,22 @@ def lockstep_machine(
         def start(self, rules: Rules) -> None:
             self.pair = Lockstep(rules)
 
+        def named(self, several: list[Shape]) -> list[Request]:
+            self.submitted += len(several)
+            first = self.submitted - len(several) + 1
+            size = self.pair.rules.block_size
+            return [shape.request(f"r{number}", size) for number, shape in enumerate(several, first)]
+
         @rule(several=st.lists(shapes(), min_size=1, max_size=4))
         def submit(self, several: list[Shape]) -> None:
-            for shape in several:
-                self.submitted += 1
-                self.pair.submit(shape.request(f"r{self.submitted}", self.pair.rules.block_size))
+            for request in self.named(several):
+                self.pair.submit(request)
 
         @precondition(lambda self: not self.pair.stuck)
-        @rule(times=st.integers(1, 6))
-        def step(self, times: int) -> None:
-            for _ in range(times):
-                self.pair.step()
+        @rule(times=st.integers(1, 6), late=st.one_of(st.just([]), st.just([]), st.lists(shapes(), max_size=2)))
+        def step(self, times: int, late: list[Shape]) -> None:
+            for remaining in reversed(range(times)):
+                self.pair.step(meanwhile=() if remaining else self.named(late))
                 if self.pair.stuck:
                     break
 

@@ -253,16 +253,17 @@ class NaiveWorker:
 
     # One step.
 
-    def step(self) -> bool:
-        """Admission, forward, finish; False if there was nothing to run."""
+    def begin_step(self) -> bool:
+        """Admission; False if there is nothing to run."""
         self.queue.sort(key=lambda waiter: waiter.rank)
         self.admit_by_policy()
         self.preempt_until_outputs_fit()
-        if not self.running:
-            return False
+        return bool(self.running)
+
+    def end_step(self) -> None:
+        """Forward and finish."""
         self.forward()
         self.finish()
-        return True
 
     def admit_by_policy(self) -> None:
         policy = self.rules.policy
