@@ -36,6 +36,7 @@ class TensorLedger:
         self._cost = cost
         self._numbers: dict[ClientId, int] = {}
         self.clients: list[ClientId] = []
+        self._witness = 0
         self._table = torch.zeros((_ROWS, _FIRST_CAPACITY), dtype=INT64)
         self._point()
 
@@ -68,8 +69,18 @@ class TensorLedger:
         return int(self.deficits[client]) > 0
 
     def credit_queued(self) -> bool:
-        """Some client with a queued request has credit: no refill is due [DLPM Alg. 1 ll. 4-5]. O(clients)."""
-        return bool(((self.deficits > 0) & (self.queued > 0)).any())
+        """Some client with a queued request has credit: no refill is due [DLPM Alg. 1 ll. 4-5].
+
+        O(1) while the client found the last time still has both, else O(clients).
+        """
+        witness = self._witness
+        if witness < len(self.clients) and int(self.queued[witness]) and int(self.deficits[witness]) > 0:
+            return True
+        if not self.clients:
+            return False
+        credited = (self.deficits > 0) & (self.queued > 0)
+        self._witness = int(credited.to(torch.uint8).argmax())
+        return bool(credited[self._witness])
 
     def refill(self) -> dict[ClientId, int]:
         """Every client at or below 0 gets its quantum; returns their new counters [DLPM Alg. 1 ll. 6-8]. O(clients)."""

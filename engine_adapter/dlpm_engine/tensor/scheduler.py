@@ -129,6 +129,7 @@ class TensorScheduler:
     def _refill_for(self, request: Queued) -> bool:
         """Check-refill fires at the visit of ``request``; whether it can be admitted now [Alg. 1 ll. 6-8, 21]."""
         deficits = self.ledger.refill()
+        self.queue.credit_given()
         if self._sink:
             self._sink(Refill(step=self.step_number, deficits=deficits))
         return self.ledger.has_credit(request.client) and self.queue.fits(request, self._room())

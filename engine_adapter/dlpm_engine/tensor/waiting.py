@@ -19,6 +19,7 @@ from dlpm_engine.tensor.edge import Edge
 from dlpm_engine.tensor.exact import HIGHEST, INT64
 from dlpm_engine.tensor.group import NEVER, Anchor, Group, Queued
 from dlpm_engine.tensor.radix import RadixCache
+from dlpm_engine.tensor.survey import Survey
 
 CLIENT, ORDER, SMALLEST, HOLD, FIRST, BOUND = range(6)
 _FIELDS = 6
@@ -58,6 +59,7 @@ class WaitingGroups:
         self._displaced: set[Group] = set()
         self._reordered: set[Group] = set()
         self._count = 0
+        self._survey: Survey | None = None
 
     def __len__(self) -> int:
         return self._count
@@ -85,8 +87,18 @@ class WaitingGroups:
         group = request.group
         assert group is not None
         group.remove(request)
-        self._note_members(group)
         self._count -= 1
+        if not group.members:
+            self._drop(group)
+        elif group.ranks[0] > request.rank:
+            self._table[FIRST, group.index] = group.ranks[0]
+            self._bound(group.index, group.ranks[0])
+
+    def _bound(self, index: int, rank: int) -> None:
+        """In this pass the next request of a group that fits has ``rank`` at least. O(1)."""
+        self._table[BOUND, index] = rank
+        if self._survey is not None:
+            self._survey.bound(index, rank)
 
     def _anchor(self, request: Queued) -> Anchor:
         """Where a waiting request belongs now. O(1).
@@ -119,6 +131,7 @@ class WaitingGroups:
             _count_below(anchor.edge, 1)
             if anchor.order >= 0:
                 self._displaced.add(group)
+            self._survey = None
         return group
 
     def _free_index(self) -> int:
@@ -132,6 +145,7 @@ class WaitingGroups:
 
     def _note_members(self, group: Group) -> None:
         """Members of a group came or went: write down what the table says about them. O(1)."""
+        self._survey = None
         if not group.members:
             self._drop(group)
             return
@@ -148,6 +162,7 @@ class WaitingGroups:
         self._groups[group.index] = None
         self._unused.append(group.index)
         self._table[:, group.index] = torch.tensor(_NO_GROUP, dtype=INT64)
+        self._bound(group.index, NEVER)
         self._displaced.discard(group)
         self._reordered.discard(group)
         places = self._at[anchor.edge]
@@ -221,6 +236,7 @@ class WaitingGroups:
         self._table[HOLD, columns] = torch.tensor(holds, dtype=INT64)
         # More of a match may be locked than before, so that requests already passed over may fit now.
         self._table[BOUND, columns] = self._table[FIRST, columns]
+        self._survey = None
 
     # -- the admission phase -------------------------------------------------------------------------------------------
 
@@ -239,8 +255,13 @@ class WaitingGroups:
             self._reordered.clear()
 
     def start_pass(self) -> None:
-        """A pass over the queue begins. O(groups)."""
+        """A pass over the queue begins, or what was passed over may fit after all. O(groups)."""
         self._table[BOUND] = self._table[FIRST]
+        self._survey = None
+
+    def credit_given(self) -> None:
+        """Clients got credit, so that their requests count again. O(1)."""
+        self._survey = None
 
     def in_order(self) -> list[Queued]:
         """All waiting requests in the order, as frozen. O(n log n)."""
@@ -271,41 +292,40 @@ class WaitingGroups:
     def next_fitting(self, after: Place, room: int, deficits: torch.Tensor) -> Queued | None:
         """The next request after a place whose client has credit and that fits into ``room`` tokens.
 
-        ``deficits`` are those of all clients, ``[clients]``. O(groups), and O(requests passed over that do not fit).
+        ``deficits`` are those of all clients, ``[clients]``. Within a pass, room and credit only shrink but where this
+        class is told otherwise. O(groups), and O(requests passed over that do not fit).
         """
         if room < 1:
             return None
         self.follow_cache()
-        used = self._table[:, : len(self._groups)]
-        possible = (used[SMALLEST] <= used[HOLD] + room) & (deficits > 0)[used[CLIENT]]
-        orders = torch.where(possible & (used[ORDER] <= after.order), used[ORDER], -1)
-        while orders.numel():
-            top = int(orders.amax())
-            if top < 0:
-                return None
-            tied = orders == top
-            found = self._first_fitting(tied, after.rank if top == after.order else -1, room)
-            if found is not None:
-                return found
-            orders.masked_fill_(tied, -1)
-        return None
-
-    def _first_fitting(self, tied: torch.Tensor, rank: int, room: int) -> Queued | None:
-        """The first request after ``rank`` that fits, of the groups where ``tied``: best first, by their bounds."""
-        bounds = torch.where(tied, self._table[BOUND, : tied.numel()], NEVER)
+        fresh = self._survey is None
         while True:
-            index = int(bounds.argmin())
-            bound = int(bounds[index])
-            if bound >= NEVER:
+            if self._survey is None:
+                used = self._table[:, : len(self._groups)]
+                possible = (used[SMALLEST] <= used[HOLD] + room) & (deficits > 0)[used[CLIENT]]
+                self._survey = Survey(
+                    torch.where(possible & (used[ORDER] <= after.order), used[ORDER], -1), used[BOUND]
+                )
+            best = self._survey.best()
+            if best is None:
                 return None
+            index, bound = best
             group = self._group_at(index)
-            found = group.first_fitting(max(rank, bound - 1), room + int(self._table[HOLD, index]))
+            room_here = room + int(self._table[HOLD, index])
+            if not fresh and (group.least > room_here or int(deficits[group.anchor.client]) <= 0):
+                self._survey = None
+                fresh = True
+                continue
+            rank = after.rank if group.order == after.order else -1
+            found = group.first_fitting(max(rank, bound - 1), room_here)
             if found is None:
                 group.least = group.smallest()
                 self._table[SMALLEST, index] = group.least
+                self._bound(index, NEVER)
             elif found.rank == bound:
                 return found
-            bounds[index] = self._table[BOUND, index] = NEVER if found is None else found.rank
+            else:
+                self._bound(index, found.rank)
 
     def fits(self, request: Queued, room: int) -> bool:
         """Whether ``room`` tokens hold what of ``request`` is not locked yet. O(1)."""
