@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -113,6 +113,13 @@ class AllTogether:
             for k in range(self.requests)
         )
 
+    def phases(self) -> Iterator[Poly]:
+        """The output tokens from one finish to the next: a token a step for each request that still runs."""
+        ended = Poly.constant(0)
+        for k in range(self.requests):
+            yield (_output(k) - ended) * Poly.constant(self.requests - k)
+            ended = _output(k)
+
     def can_sink_to(self, deficit: int, algorithm: Algorithm = REFERENCE) -> Obligation:
         """Some run ends with the counter at or below ``deficit``."""
         return possible(f"a run sinks to {deficit}", self.sizes(), self._sinks_to(deficit, algorithm))
@@ -133,11 +140,8 @@ class AllTogether:
             for _ in range(self.requests):
                 while algorithm.visit(ledger, CLIENT, (CLIENT,), partial(_fits, 1), _unheard).extend is None:
                     pass
-            ended = Poly.constant(0)
-            for k in range(self.requests):
-                steps = SymInt(exploration, _output(k) - ended)
-                policy.charge_outputs({CLIENT: steps * (self.requests - k)})
-                ended = _output(k)
+            for tokens in self.phases():
+                policy.charge_outputs({CLIENT: SymInt(exploration, tokens)})
             return ledger.deficits[CLIENT]
 
         paths = exploration.paths(run)

@@ -143,3 +143,25 @@ def service_while_waiting(quantum: int, floor: int, deficit: int, clients: int) 
 def steps_while_waiting(cost: CostModel, service: int) -> int:
     """Forward steps in which others can receive ``service``: each step yields at least one output token."""
     return service // cost.output(1)
+
+
+# -- the virtual token counter -----------------------------------------------------------------------------------------
+
+
+def vtc_unit_as_printed(cost: CostModel, max_input: int, kv_tokens: int) -> int:
+    """``max(w_p L_input, w_q M)``: how far the counters of two queued clients can be apart, as printed [VTC Lem. 4.3].
+
+    ``cost.extend_weight`` is the weight ``w_p`` of an input token. It holds where ``w_p <= w_q``; `tight_unit` holds
+    always: VTC charges whole inputs, and a whole prompt occupies memory beside all that is reserved.
+    """
+    return max(cost.extend(max_input), cost.output(kv_tokens))
+
+
+def vtc_gap_as_printed(cost: CostModel, max_input: int, kv_tokens: int) -> int:
+    """``2 max(w_p L_input, w_q M)``: service gap of two backlogged clients under VTC [VTC Thm 4.4]."""
+    return 2 * vtc_unit_as_printed(cost, max_input, kv_tokens)
+
+
+def vtc_gap(tight: int) -> int:
+    """``2 U*``: the same gap, ``tight`` being the `tight_unit` of a memory that ``M`` alone limits."""
+    return 2 * tight
