@@ -28,6 +28,7 @@ $(STAMP):
 	touch $@
 
 verify: setup ## The main job: what is proved, and the policies side by side on the bundled workload
+	$(BIN)/dlpm verify
 	$(BIN)/dlpm run examples/workloads/shared-prefixes.jsonl --policy fcfs --policy lpm --policy vtc --policy dlpm --quantum 2000 --gpu a10g
 
 test: setup ## All tests, on two processes
