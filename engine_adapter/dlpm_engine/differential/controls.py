@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, count
 
 from dlpm.arrivals import Arrivals
 from dlpm.errors import InputError
@@ -16,6 +17,7 @@ from dlpm.events import Finish, Order, Preempt
 from dlpm.jsonl import JsonValue
 from dlpm_engine.adapter import EngineAdapter
 from dlpm_engine.differential.case import Case
+from dlpm_engine.differential.corpus import corpus
 from dlpm_engine.differential.engines import FAULT_MARK, REFERENCE, TENSOR, make_engine
 from dlpm_engine.differential.generate import generate
 from dlpm_engine.differential.hunt import Settings, smallest
@@ -63,7 +65,7 @@ def run_controls(
 ) -> Iterator[Control]:
     """Run all controls: the two clean pairs, the count, and each of ``faults`` (names of `faults.FAULTS`).
 
-    ``compare`` is the comparison under control. Faults are looked for in the cases of one seed, one after the other.
+    ``compare`` is the comparison under control. Faults are looked for in the corpus, and then in the cases of one seed.
     """
     cases = [generate(_SEED, number) for number in range(clean_cases)]
     yield _clean("the reference against itself", REFERENCE, cases, compare)
@@ -123,8 +125,9 @@ def _fault(fault: str, compare: Compare, seconds: float) -> Control:
     settings = Settings(f"{TENSOR}{FAULT_MARK}{fault}")
     started = time.monotonic()
     number = 0
-    while time.monotonic() - started < seconds:
-        case = generate(_SEED, number)
+    for case in chain(corpus().values(), (generate(_SEED, place) for place in count())):
+        if time.monotonic() - started > seconds:
+            break
         number += 1
         if compare(case, make_engine(settings.engine), settings).divergence is not None:
             found = time.monotonic() - started

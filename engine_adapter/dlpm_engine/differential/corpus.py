@@ -217,27 +217,37 @@ def _cases() -> Iterable[tuple[str, EngineConfig, list[Request]]]:
         [_request(k, "AB"[k % 2], [k, k, k], 4, reply=(5, 6, 7, k), at=2 * k) for k in range(6)],
     )
     yield (
+        "a reply that leaves a partial block of its prompt behind",
+        replace(_PLAIN, kv_tokens=6),
+        [_request(k, "A", [1, 2], 1, reply=(7 + k,), at=k) for k in range(2)],
+    )
+    yield (
         "a request that can never fit is refused",
         replace(_PLAIN, kv_tokens=10),
         [_request(0, "A", [1] * 9, 2), _request(1, "B", [2] * 9, 1), _request(2, "C", [3] * 2, 2, limit=9)],
     )
-    yield (
-        "a thousand clients, one request each",
-        replace(_PLAIN, kv_tokens=40, quantum=3, max_running=16),
-        [_request(k, f"c{k:03}", [k % 7, k % 11, k], 1) for k in range(1000)],
-    )
+
+
+_HASHED = (
+    ("a prompt that is evicted and comes back", 3),
+    ("a reply that evicts at the finish", 2),
+    ("a reply that leaves a partial block of its prompt behind", 3),
+)
 
 
 def corpus() -> Mapping[str, Case]:
-    """All hand-made cases by name; those with larger blocks are there with hashed prompts, too. O(their tokens)."""
+    """All hand-made cases by name, the largest last; some are there with hashed prompts, too. O(their tokens)."""
     cases: dict[str, Case] = {}
     for name, config, requests in _cases():
         cases[name] = Case(name, config, tuple(requests))
-    for name, block_size in (("a prompt that is evicted and comes back", 3), ("a reply that evicts at the finish", 2)):
+    for name, block_size in _HASHED:
         plain = cases[name]
         for partial in (False, True):
             workload = Workload(block_size=block_size, requests=plain.requests)
             label = f"{name}, hashed in blocks of {block_size}{', partial blocks too' if partial else ''}"
             config = replace(plain.config, block_size=block_size)
             cases[label] = Case(label, config, hashed(workload, partial=partial))
+    crowd = "a thousand clients, one request each"
+    requests = tuple(_request(k, f"c{k:03}", [k % 7, k % 11, k], 1) for k in range(1000))
+    cases[crowd] = Case(crowd, replace(_PLAIN, kv_tokens=40, quantum=3, max_running=16), requests)
     return cases
