@@ -82,8 +82,8 @@ class ConsideredOrder:
         state = self._state
         queued = state.queued
         known = [queued[name] for name in requests if name in queued]
-        if len(known) < len(requests) or len(known) < len(queued):
-            foreign = [name for name in requests if name not in queued]
+        foreign = [name for name in requests if name not in queued and name not in state.strays]
+        if foreign or len(known) < len(queued):
             missing = queued.keys() - set(requests)
             state.violation(
                 "order-covers-queue",
@@ -181,18 +181,27 @@ class ConsideredOrder:
         free = self._free
         if self._fit.unknown is not None or self._step != state.step or free is None:
             return
-        for request in candidates:
-            considered = request.order_number == self._number and request.preempted_in != state.step
-            if considered and request.status == QUEUED and not request.reported and self._fit.certain(request, free):
-                request.reported = True
-                state.violation(
-                    "fixpoint-fit",
-                    expected=f"{request.id!r} of {request.client.id!r} admitted before the forward: "
-                    f"it may run and fits into {free} free tokens",
-                    found="it still waits",
-                    client=request.client,
-                    request=request.id,
-                )
+        left_out = [
+            request
+            for request in candidates
+            if request.status == QUEUED
+            and request.order_number == self._number
+            and request.preempted_in != state.step
+            and not request.reported
+            and self._fit.certain(request, free)
+        ]
+        for request in left_out:
+            request.reported = True
+        if left_out:
+            first = left_out[0]
+            state.violation(
+                "fixpoint-fit",
+                expected=f"{first.id!r} of {first.client.id!r} admitted before the forward: "
+                f"it may run and fits into {free} free tokens",
+                found=f"{names(request.id for request in left_out)} still waiting",
+                client=first.client,
+                request=first.id,
+            )
 
     def _from(self, place: int) -> Iterator[RequestState]:
         """Those who still wait, from ``place`` on, around the end. O(requests)."""

@@ -15,8 +15,8 @@ from dlpm_engine.conformance.worker_state import WorkerState
 
 
 def has_credit(request: RequestState) -> bool:
-    """The gate: its client's deficit is positive [DLPM Alg. 1 l. 21]."""
-    return request.client.deficit > 0
+    """The gate: its client's deficit is known to be positive [DLPM Alg. 1 l. 21]."""
+    return request.client.deficit > 0 and not request.client.doubtful
 
 
 class DlpmRules(Discipline):
@@ -66,7 +66,8 @@ class DlpmRules(Discipline):
             state.violation("known-client", expected="deficits of clients that have arrived", found=names(unknown))
         paid = {clients[name]: after for name, after in deficits.items() if name in clients}
         self._check_amounts(paid)
-        forgotten = [client for client in clients.values() if client.deficit <= 0 and client not in paid]
+        poor = [client for client in clients.values() if client.deficit <= 0 and not client.doubtful]
+        forgotten = [client for client in poor if client not in paid]
         if forgotten:
             state.violation(
                 "refill-forgot",
@@ -74,9 +75,12 @@ class DlpmRules(Discipline):
                 found="not refilled",
                 client=forgotten[0],
             )
+        for client in forgotten:
+            client.doubtful = True
         event = (state.findings.line, state.findings.raw)
         for client, after in paid.items():
             client.deficit = after
+            client.doubtful = False
             client.recent.append(event)
         for client in paid:
             self._bounds.check_ceiling(client)
@@ -90,7 +94,7 @@ class DlpmRules(Discipline):
             state.violation("refill-due", expected="no refill while nobody is queued", found="a refill")
             return
         for client in state.queued_clients:
-            if client.deficit > 0:
+            if client.deficit > 0 and not client.doubtful:
                 state.violation(
                     "refill-due",
                     expected=f"no refill while {client.id!r} is queued and has {client.deficit} of credit",
@@ -105,6 +109,8 @@ class DlpmRules(Discipline):
         for client, after in paid.items():
             before = client.deficit
             right = before + client.quantum
+            if client.doubtful:
+                continue
             if before > 0:
                 broken.setdefault("refill-credit", (client, f"no refill at a deficit of {before}", after))
             elif after == right + client.quantum:
@@ -122,7 +128,9 @@ class DlpmRules(Discipline):
         client = request.client
         found = logged_counter(state, deficit)
         before = client.deficit
-        if before <= 0 and not state.blind:
+        known = not client.doubtful and not state.blind
+        if before <= 0 and known:
+            self._doubt_the_poor()
             state.violation(
                 "gate",
                 expected=f"no admission of {client.id!r} at a deficit of {before}",
@@ -133,7 +141,7 @@ class DlpmRules(Discipline):
         else:
             self._order.admits(request, free, has_credit)
             charge = state.cost.extend(extend)
-            if found != before - charge and not state.blind:
+            if found != before - charge and known:
                 state.violation(
                     "charge-extend",
                     expected=f"{before} - {charge} = {before - charge} for {extend} extend tokens",
@@ -142,6 +150,13 @@ class DlpmRules(Discipline):
                     request=request.id,
                 )
         client.deficit = found
+        client.doubtful = False
+
+    def _doubt_the_poor(self) -> None:
+        """A refill seems to be missing from the log: whom it paid, and how often, is not known. O(clients)."""
+        for client in self.state.clients.values():
+            if client.deficit <= 0:
+                client.doubtful = True
 
     def admitted(self, request: RequestState) -> None:
         """Service grows by the extend tokens; with the last queued request the backlog ends."""
@@ -170,11 +185,12 @@ class DlpmRules(Discipline):
         """A preemption charges nothing; its client is backlogged again."""
         client = request.client
         found = logged_counter(self.state, deficit)
-        if found != client.deficit and not self.state.blind:
+        if found != client.deficit and not client.doubtful and not self.state.blind:
             self.state.violation(
                 "charge-preempt", expected=f"{client.deficit}", found=f"{found}", client=client, request=request.id
             )
         client.deficit = found
+        client.doubtful = False
         if not client.queued:
             self._begin_backlog(client)
         self.finished(request)
@@ -194,7 +210,7 @@ class DlpmRules(Discipline):
         """
         state = self.state
         for client in state.queued_clients:
-            if client.deficit > 0:
+            if client.deficit > 0 or client.doubtful:
                 self._refill_overdue = False
                 return
         if self._refill_overdue:
@@ -203,6 +219,7 @@ class DlpmRules(Discipline):
         if any(request.preempted_in != step for request in state.queued.values()):
             self._refill_overdue = True
             waiting = names(client.id for client in state.queued_clients)
+            self._doubt_the_poor()
             state.violation(
                 "fixpoint-refill",
                 expected="a refill before the forward: nobody who is queued has credit",

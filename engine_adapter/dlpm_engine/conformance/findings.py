@@ -16,6 +16,7 @@ MAX_VIOLATIONS = 1000
 """Most violations that are kept in full."""
 
 _SHOWN_NAMES = 4
+_FIRST = ("step", "time_us", "request")
 
 
 class StopCheckingError(Exception):
@@ -72,12 +73,21 @@ class Findings:
             StopCheckingError: one violation was all that was asked for.
         """
         self.strictly_parsed()
-        if len(self.violations) < MAX_VIOLATIONS:
-            self.violations.append(violation)
-        else:
-            self.omitted += 1
+        self.violations.append(violation)
         if not self._keep_all:
             raise StopCheckingError
+
+    def omit(self) -> bool:
+        """Whether there are too many violations to keep another in full: then it is only counted.
+
+        Raises:
+            InputError: the line breaks a rule only because it is not an event at all.
+        """
+        if len(self.violations) < MAX_VIOLATIONS:
+            return False
+        self.strictly_parsed()
+        self.omitted += 1
+        return True
 
 
 def undecodable(error: UnicodeDecodeError, source: str, line: int) -> InputError:
@@ -98,7 +108,8 @@ def described(raw: bytes, client: str, source: str, line: int) -> str:
     values = parse_object(raw.decode("utf-8").rstrip("\r\n"), source=source, line=line)
     kind = values["event"]
     shown: dict[str, JsonValue] = {}
-    for name, value in values.items():
+    for name in sorted(values, key=lambda name: (_FIRST.index(name) if name in _FIRST else len(_FIRST), name)):
+        value = values[name]
         if name in {"event", "client"}:
             continue
         if name == "tokens" and isinstance(value, dict):

@@ -243,8 +243,6 @@ class Lifecycle:
             client=queued.client if queued is not None else None,
             request=name,
         )
-        if queued is not None and rule == "finish-running":
-            self._batch.discard(queued)
 
     def evict(self, event: _Line) -> None:
         """Cached prefixes are given up: nothing that can be checked depends on it."""
@@ -262,6 +260,8 @@ class Lifecycle:
         elif (state.queued or state.running) and self._discipline.conserves_work:
             missed = state.step if state.forward_step != state.step else state.step + 1
             if missed < step:
+                for client in state.active:
+                    client.doubtful = True
                 state.violation(
                     "work-conserving",
                     expected=f"a forward in step {missed}: {len(state.queued)} requests wait, {len(state.running)} run",

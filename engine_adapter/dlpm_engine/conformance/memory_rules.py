@@ -33,9 +33,9 @@ class MemoryRules:
         self._max_running = header.limits.max_running
         self._held = 0
         self._fresh = 0
-        # A fault is reported when it first shows and when it gets worse: not at every admission after it.
-        self._most_held = self._capacity or 0
-        self._most_running = self._max_running or 0
+        # A fault is reported when it first shows, and not again at every admission until it is over.
+        self._overbooked = False
+        self._too_many = False
 
     def admitted(self, request: RequestState, free: int | None) -> None:
         """``request`` has joined the batch, and the log says that ``free`` tokens are left."""
@@ -48,8 +48,8 @@ class MemoryRules:
             self._fresh += own
         self._held += request.held
         state = self._state
-        if self._max_running is not None and len(state.running) > self._most_running:
-            self._most_running = len(state.running)
+        too_many = self._max_running is not None and len(state.running) > self._max_running
+        if too_many and not self._too_many:
             state.violation(
                 "max-running",
                 expected=f"at most {self._max_running} running requests",
@@ -57,11 +57,12 @@ class MemoryRules:
                 client=request.client,
                 request=request.id,
             )
+        self._too_many = too_many
         if self._capacity is None:
             return
         certain = self._held + self._fresh
-        if self._reserving and certain > self._most_held:
-            self._most_held = certain
+        overbooked = self._reserving and certain > self._capacity
+        if overbooked and not self._overbooked:
             state.violation(
                 "memory-overbooked",
                 expected=f"at most M = {self._capacity} tokens held or reserved by the running requests",
@@ -69,9 +70,10 @@ class MemoryRules:
                 client=request.client,
                 request=request.id,
             )
-        elif free is not None:
+        self._overbooked = overbooked
+        if free is not None and not overbooked:
             most = self._capacity - certain if self._reserving else self._capacity
-            if not 0 <= free <= max(most, 0):
+            if not 0 <= free <= most:
                 state.violation(
                     "free-memory",
                     expected=f"free tokens from 0 to {most}",

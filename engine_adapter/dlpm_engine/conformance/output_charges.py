@@ -73,8 +73,10 @@ class OutputCharges:
             client.service += weight * count
             client.deficit = deficits.get(client.id, client.deficit + self._sign * weight * count)
         for name, found in deficits.items():
-            if name in state.clients:
-                state.clients[name].deficit = found
+            named = state.clients.get(name)
+            if named is not None:
+                named.deficit = found
+                named.doubtful = False
         self.lowest = min((client.deficit for client in tokens), default=0)
 
     def _report(self, deficits: Mapping[str, int], tokens: Mapping[ClientState, int]) -> None:
@@ -89,7 +91,7 @@ class OutputCharges:
             charge = state.cost.output(count)
             right = client.deficit + self._sign * charge
             found = named.get(client)
-            if found != right or type(found) is not int:
+            if (found != right or type(found) is not int) and not client.doubtful:
                 sign = "-" if self._sign < 0 else "+"
                 state.violation(
                     self._rule,

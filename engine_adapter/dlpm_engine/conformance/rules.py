@@ -47,7 +47,7 @@ _ALL = (
     Rule("finish-running", "Only a running request finishes.", "DLPM Alg. 1 l. 27"),
     Rule("finish-with-output", "A request has got output since its admission when it finishes.", "DLPM Alg. 1 l. 27"),
     Rule("preempt-running", "Only a running request is preempted.", "events format"),
-    Rule("known-client", "A counter belongs to a client that has arrived.", "DLPM Alg. 1 l. 12"),
+    Rule("known-client", "A counter belongs to a client that has arrived.", "DLPM Alg. 1 l. 12", (*DLPM, *VTC)),
     # Memory and batch.
     Rule("max-running", "The running batch is no larger than its stated limit.", "DLPM Alg. 1 l. 21"),
     Rule("memory-overbooked", "Under reserving memory, running requests never hold more than M.", "DLPM App. A.1"),
@@ -73,6 +73,13 @@ _ALL = (
     Rule("fixpoint-refill", "No forward while a refill is due.", "DLPM Alg. 1 ll. 17-20", DLPM),
     Rule("deficit-ceiling", "No deficit is above its client's quantum.", "DLPM App. A.1 eq. 1", DLPM, theorem=True),
     Rule("deficit-floor", "Every deficit stays above -U.", "DLPM App. A.1 eq. 2", DLPM, theorem=True),
+    Rule(
+        "deficit-floor-proven",
+        "No deficit is below the floor proven for this memory and these limits.",
+        "docs/theorems.md, T2",
+        DLPM,
+        theorem=True,
+    ),
     Rule(
         "gap-backlogged",
         "Over any interval, the service of two backlogged clients differs by at most 2(U+Q).",

@@ -21,10 +21,11 @@ class ClientState:
         id: its name.
         quantum: what a refill pays it, or 0 for a policy without refills.
         deficit: its counter (a deficit under DLPM, a virtual counter under VTC), in weighted tokens.
+        doubtful: a violation has left its counter unknown; the next one that the log names is taken as it is.
         queued: its requests in the waiting queue.
         running: its requests in the running batch.
         service: weighted tokens it has received.
-        below_floor: its deficit is at or below the printed floor, and that has been reported.
+        broken_floors: the floors that its deficit is below, which has been reported.
         recent: its last events, as line numbers and lines.
         backlog_line: the line from which it has been backlogged without interruption, or 0.
         peaks: while backlogged, for each other client that may have been served since, the largest value of (own
@@ -36,8 +37,9 @@ class ClientState:
     __slots__ = (
         "alarm",
         "backlog_line",
-        "below_floor",
+        "broken_floors",
         "deficit",
+        "doubtful",
         "id",
         "peak_lines",
         "peaks",
@@ -53,10 +55,11 @@ class ClientState:
         self.id = client_id
         self.quantum = quantum
         self.deficit = 0
+        self.doubtful = False
         self.queued = 0
         self.running = 0
         self.service = 0
-        self.below_floor = False
+        self.broken_floors: set[str] = set()
         self.recent: deque[tuple[int, bytes]] = deque(maxlen=RECENT_EVENTS)
         self.backlog_line = 0
         self.peaks: dict[ClientState, int] = {}

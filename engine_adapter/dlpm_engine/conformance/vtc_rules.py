@@ -51,7 +51,7 @@ class VtcRules(Discipline):
         client = request.client
         self._queue_of(client).join(request)
         found = logged_counter(self.state, deficit)
-        if found != client.deficit and not self.state.blind:
+        if found != client.deficit and not client.doubtful and not self.state.blind:
             self._wrong(client, request, "vtc-charge-preempt", f"{client.deficit}", found, 0)
         self._take(client, found)
 
@@ -66,7 +66,8 @@ class VtcRules(Discipline):
         found = logged_counter(state, deficit)
         before = client.deficit
         charge = state.cost.extend(request.input + request.generated)
-        if found != before + charge and not state.blind:
+        known = not client.doubtful and not state.blind
+        if found != before + charge and known:
             tokens = request.input + request.generated
             expected = f"{before} + {charge} = {before + charge} for {tokens} tokens of input"
             self._wrong(client, request, "vtc-charge-input", expected, found, charge)
@@ -140,13 +141,14 @@ class VtcRules(Discipline):
     def _take(self, client: ClientState, found: int) -> None:
         """The log's counter stands from here on."""
         client.deficit = found
+        client.doubtful = False
         self._before_lift.pop(client, None)
 
     def _check_least_served(self, request: RequestState) -> None:
         """Nobody queued has a lower counter."""
         client = request.client
         least = min(self.state.queued_clients, key=lambda other: other.deficit)
-        if least.deficit < client.deficit:
+        if least.deficit < client.deficit and not least.doubtful and not client.doubtful:
             self.state.violation(
                 "vtc-least-served",
                 expected=f"a request of {least.id!r}, whose counter is {least.deficit}",

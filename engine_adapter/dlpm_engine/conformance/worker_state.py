@@ -122,6 +122,8 @@ class WorkerState:
             StopCheckingError: one violation was all that was asked for.
         """
         findings = self.findings
+        if findings.omit():
+            return
         ledger: dict[str, int] = {}
         if self.header.policy in ("dlpm", "vtc"):
             if client is not None:

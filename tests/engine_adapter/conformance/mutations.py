@@ -426,7 +426,8 @@ def a_request_runs_on_after_its_maximum_output(log: Log) -> Places:
     for index, line, view in events(log, "output"):
         full = [n for n in line["tokens"] if view.generated[n] + 1 == view.arrived[n]["max_output"]]
         if full and not view.queued:
-            yield inserted(log, index + 1, {**line, "step": line["step"] + 1}), index + 2
+            later: Any = [{**other, "step": int(str(other["step"])) + 1} for other in log[index:]]
+            yield [*log[: index + 1], *later], index + 2
 
 
 @mutation("idle-forward", policies=ALL)
@@ -605,7 +606,8 @@ def vtc_serves_a_later_request_of_a_client_first(log: Log) -> Places:
             first_charge = view.arrived[name]["input"] + view.generated[name]
             charged = view.arrived[line["request"]]["input"] + view.generated[line["request"]]
             early = {**other, "deficit": line["deficit"] - charged + first_charge}
-            yield [*log[:index], early, *log[index + 1 :]], index + 1
+            late = {**line, "deficit": line["deficit"] + first_charge}
+            yield [*log[:index], early, late, *log[index + 2 :]], index + 1
 
 
 @mutation("vtc-least-served", policies=("vtc",), full=False)
