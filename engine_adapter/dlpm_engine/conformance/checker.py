@@ -26,6 +26,7 @@ from dlpm_engine.conformance.lifecycle import Lifecycle
 from dlpm_engine.conformance.lpm_rules import LpmRules
 from dlpm_engine.conformance.odd import OddLineError
 from dlpm_engine.conformance.report import NotChecked, Report
+from dlpm_engine.conformance.router_rules import RouterRules
 from dlpm_engine.conformance.rules import rules_for
 from dlpm_engine.conformance.vtc_rules import VtcRules
 from dlpm_engine.conformance.worker_state import WorkerState
@@ -44,7 +45,7 @@ class _WorkerCheck:
 
     __slots__ = ("advance", "discipline", "forward", "handlers", "state")
 
-    def __init__(self, header: Header, findings: Findings, index: int | None) -> None:
+    def __init__(self, header: Header, findings: Findings, index: int | None, router: RouterRules | None) -> None:
         self.state = WorkerState(header, findings, index)
         self.discipline = _DISCIPLINES.get(header.policy, Unruled)(self.state)
         batch = Batch(self.state, self.discipline)
@@ -62,6 +63,15 @@ class _WorkerCheck:
             "evict": lifecycle.evict,
             _EVEN_OUTPUT: self.forward.even_output,
         }
+        if router is not None:
+            self.handlers["finish"] = lambda event: self._finish(lifecycle, router, event)
+
+    def _finish(self, lifecycle: Lifecycle, router: RouterRules, event: dict[str, Any]) -> None:
+        """A request finishes in a cluster: its router hears of it, and of its output. O(1)."""
+        request = self.state.running.get(event["request"])
+        lifecycle.finish(event)
+        if request is not None:
+            router.finished(request.id, request.generated)
 
 
 class Unruled(Discipline):
@@ -88,7 +98,8 @@ class Checker:
         self._source = source
         self._header = header
         self._findings = Findings(source, keep_all=all_violations)
-        self._workers: dict[int | None, _WorkerCheck] = {None: _WorkerCheck(header, self._findings, None)}
+        self._router = RouterRules(header, self._findings) if "dispatch" in header.extra else None
+        self._workers: dict[int | None, _WorkerCheck] = {None: _WorkerCheck(header, self._findings, None, self._router)}
         # Where the router sent what has not arrived yet; None as long as there is no sign of a router.
         self._sent: dict[str, int] | None = None
         self._time_us = 0
@@ -162,6 +173,8 @@ class Checker:
                     found=f"an arrival at worker {worker.state.index}",
                     request=event["request"],
                 )
+            if self._router is not None:
+                self._router.arrived(event)
         return worker
 
     def _worker(self, index: object) -> _WorkerCheck:
@@ -170,7 +183,7 @@ class Checker:
             raise OddLineError
         worker = self._workers.get(index)
         if worker is None:
-            worker = self._workers[index] = _WorkerCheck(self._header, self._findings, index)
+            worker = self._workers[index] = _WorkerCheck(self._header, self._findings, index, self._router)
         return worker
 
     def _check_time(self, time_us: object, state: WorkerState) -> None:
@@ -187,6 +200,8 @@ class Checker:
         if self._sent is None:
             self._sent = {}
         self._sent[event["request"]] = event["worker"]
+        if self._router is not None:
+            self._router.dispatch(event)
 
     def report(self) -> Report:
         """What was found.
@@ -197,7 +212,7 @@ class Checker:
         if not self._events:
             raise InputError("expected at least one event after the header", source=self._source, line=2)
         policy = self._header.policy
-        applied = [rule.id for rule in rules_for(policy)]
+        applied = [rule.id for rule in rules_for(policy, self._router.router if self._router is not None else None)]
         reasons: dict[str, str] = {}
         for worker in self._workers.values():
             reasons.update(worker.discipline.not_checked())

@@ -11,14 +11,16 @@ DLPM = ("dlpm",)
 LPM = ("lpm",)
 FCFS = ("fcfs",)
 VTC = ("vtc",)
+D2LPM = ("d2lpm",)
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One rule.
 
-    ``policies`` are the policies whose logs it is for, or ``any``. ``theorem`` says that the rule is a proven bound
-    with hypotheses, not a law of the algorithm: a run may break it without having made a wrong step.
+    ``policies`` are the policies whose logs it is for, or ``any``; ``routers`` are the routers of clusters, likewise.
+    ``theorem`` says that the rule is a proven bound with hypotheses, not a law of the algorithm: a run may break it
+    without having made a wrong step.
     """
 
     id: str
@@ -26,6 +28,12 @@ class Rule:
     source: str
     policies: tuple[str, ...] = ANY
     theorem: bool = False
+    routers: tuple[str, ...] = ()
+
+
+def _router_rule(rule_id: str, sentence: str, source: str, routers: tuple[str, ...]) -> Rule:
+    """A rule about a cluster's router, whatever the policy of its workers."""
+    return Rule(rule_id, sentence, source, policies=(), routers=routers)
 
 
 _ALL = (
@@ -124,6 +132,40 @@ _ALL = (
     Rule("vtc-charge-output", "A forward step costs each client its output tokens.", "VTC Alg. 2", VTC),
     Rule("vtc-lift", "A client that comes back is lifted to those that stayed.", "VTC Alg. 2", VTC),
     Rule("vtc-charge-preempt", "A preemption neither charges nor refunds.", "VTC Alg. 2", VTC),
+    # The router of a cluster.
+    _router_rule("dispatch-once", "A request is dispatched once while it is in flight.", "DLPM Alg. 2 ll. 12-18", ANY),
+    _router_rule("dispatch-known-worker", "A request is sent to a worker that exists.", "DLPM Alg. 2 l. 15", ANY),
+    _router_rule("dispatch-matched", "Only a worker that was sent something has a prefix.", "DLPM Alg. 2 l. 18", ANY),
+    _router_rule("dispatch-same-request", "What arrives at a worker is what was dispatched.", "events format", ANY),
+    _router_rule(
+        "router-charge",
+        "A dispatch costs its input tokens at that worker, a finish its output tokens, and nothing else costs.",
+        "DLPM Alg. 2 ll. 16, 22",
+        D2LPM,
+    ),
+    _router_rule(
+        "router-refill",
+        "Every counter of a client gets its worker quantum at once, as often as none has credit and no more.",
+        "DLPM Alg. 2 ll. 5-6",
+        D2LPM,
+    ),
+    _router_rule("router-credit", "A client is sent only where it has credit.", "DLPM Alg. 2 ll. 4, 7", D2LPM),
+    _router_rule(
+        "router-locality", "A worker with the longest prefix and credit comes first.", "DLPM Alg. 2 ll. 7-8", D2LPM
+    ),
+    _router_rule(
+        "router-shortest",
+        "Among these the one with the fewest requests in flight is chosen.",
+        "DLPM Alg. 2 l. 8",
+        (*D2LPM, "least-loaded"),
+    ),
+    _router_rule("router-tie", "Among equals it is the lowest index.", "decided here", (*D2LPM, "least-loaded")),
+    _router_rule(
+        "router-turn",
+        "Each request goes to the next worker in turn.",
+        "DLPM §6.1",
+        ("round-robin", "per-client-round-robin"),
+    ),
 )
 
 RULES: Mapping[str, Rule] = {rule.id: rule for rule in _ALL}
@@ -133,6 +175,12 @@ POLICIES = KNOWN
 """The policies that have rules of their own; a log of any other policy is held to the rules for ``any``."""
 
 
-def rules_for(policy: str) -> tuple[Rule, ...]:
-    """The rules that a log of ``policy`` is held to. O(rules)."""
-    return tuple(rule for rule in RULES.values() if rule.policies == ANY or policy in rule.policies)
+def rules_for(policy: str, router: str | None = None) -> tuple[Rule, ...]:
+    """The rules that a log of ``policy`` is held to, and those of the ``router`` in front of it. O(rules)."""
+    return tuple(
+        rule
+        for rule in RULES.values()
+        if rule.policies == ANY
+        or policy in rule.policies
+        or (router is not None and (rule.routers == ANY or router in rule.routers))
+    )
