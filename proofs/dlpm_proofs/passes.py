@@ -44,6 +44,7 @@ class OpenStep:
     exploration: Exploration
     calls: tuple[Call, ...]
     memory_refuses_nothing: bool = False
+    open_matches: bool = False
     admissions: list[RequestId] = field(default_factory=list)
     refills: int = 0
 
@@ -56,8 +57,8 @@ class OpenStep:
         return dict.fromkeys(call.client for call in self.calls if call.id not in self.admissions)
 
     def matched(self, request: Waiting) -> int:
-        """The order is given: nothing matches."""
-        return 0
+        """Cached tokens: open, or none at all where the order is given."""
+        return SymInt(self.exploration, matched_of(request.id)) if self.open_matches else 0
 
     def may_fit(self, request: Waiting) -> bool:
         """False only if `try_admit` would refuse."""
@@ -91,6 +92,11 @@ class OpenStep:
 def extend_of(request: RequestId) -> Poly:
     """The extend tokens of a request."""
     return Poly.unknown(f"e of {request}")
+
+
+def matched_of(request: RequestId) -> Poly:
+    """The cached tokens of a request."""
+    return Poly.unknown(f"matched of {request}")
 
 
 class TwoPasses:

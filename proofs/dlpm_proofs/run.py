@@ -70,5 +70,7 @@ def write_witnesses(results: Sequence[Result], folder: Path) -> dict[str, Path]:
             assert shown.replay is not None
             stem = f"{result.theorem.id.replace('/', '-').replace('*', '-tight').lower()}-{number}"
             _, log = shown.replay.write(folder, stem)
+            if shown.drawing:
+                (folder / f"{stem}.svg").write_text(shown.drawing, encoding="utf-8")
             first.setdefault(result.theorem.id, log)
     return first

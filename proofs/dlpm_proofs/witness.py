@@ -13,7 +13,7 @@ from pathlib import Path
 from dlpm.batch import AT_ADMISSION, WorkerConfig
 from dlpm.cost import CostModel
 from dlpm.event_codec import EventWriter
-from dlpm.events import Admit, Arrive, Event, Header, Limits, Output, Preempt
+from dlpm.events import Admit, Arrive, Event, EventSink, Header, Limits, Output, Preempt
 from dlpm.files import written_whole
 from dlpm.ledger import Ledger, Quanta
 from dlpm.memory import Optimistic, Reserving
@@ -33,7 +33,10 @@ STEP_US = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """The engine that a workload is replayed on. The quantum is in weighted tokens, ``kv_tokens`` in tokens."""
+    """The engine that a workload is replayed on. Quanta are in weighted tokens, ``kv_tokens`` in tokens.
+
+    ``quanta`` are those of clients with one of their own.
+    """
 
     kv_tokens: int
     quantum: int
@@ -42,6 +45,7 @@ class Setting:
     memory: str = Reserving.kind
     max_running: int | None = None
     policy: str = DLPM.name
+    quanta: tuple[tuple[ClientId, int], ...] = ()
 
     def cost(self) -> CostModel:
         """What service costs here."""
@@ -53,7 +57,11 @@ class Setting:
             return VTC(self.cost())
         if self.policy == LPM.name:
             return LPM()
-        return DLPM(Ledger(Quanta(self.quantum), self.cost()))
+        return DLPM(Ledger(Quanta(self.quantum, dict(self.quanta)), self.cost()))
+
+    def build_worker(self, sink: EventSink) -> Worker:
+        """The reference's worker, each of its steps `STEP_US` long."""
+        return Worker(self.config(), self.build_policy(), FixedStep(STEP_US), sink, full_log=True)
 
     def config(self) -> WorkerConfig:
         """The worker's limits."""
@@ -68,6 +76,7 @@ class Setting:
             extend_weight=self.extend_weight,
             output_weight=self.output_weight,
             default_quantum=self.quantum if self.policy == DLPM.name else None,
+            quanta=dict(self.quanta),
             limits=Limits(
                 max_input=max(request.input_tokens for request in workload.requests),
                 max_output=max(request.max_output for request in workload.requests),
@@ -108,8 +117,7 @@ def replay(setting: Setting, requests: Sequence[Request], name: str) -> Replay:
     """Run ``requests`` through the reference's worker, block size 1, and keep every event."""
     workload = Workload(1, tuple(requests), name)
     events: list[Event] = []
-    worker = Worker(setting.config(), setting.build_policy(), FixedStep(STEP_US), events.append, full_log=True)
-    simulate(workload, worker)
+    simulate(workload, setting.build_worker(events.append))
     return Replay(setting, workload, tuple(events))
 
 
@@ -152,25 +160,31 @@ class Replay:
 
     def _differences(self, ahead: ClientId, behind: ClientId, both: bool) -> list[tuple[int, bool]]:
         """After each event: ``W_ahead - W_behind``, and whether those who must be queued still are."""
+        return [
+            (of_ahead - of_behind, behind_waits and (not both or ahead_waits))
+            for of_ahead, of_behind, ahead_waits, behind_waits in self.services(ahead, behind)
+        ]
+
+    def services(self, first: ClientId, second: ClientId) -> list[tuple[int, int, bool, bool]]:
+        """After each event: what each of the two was served, and whether each has a request queued. O(events)."""
         clients = self.clients()
-        sign = {ahead: 1, behind: -1}
-        waiting = {ahead: 0, behind: 0}
+        waiting = {first: 0, second: 0}
+        served = {first: 0, second: 0}
         cost = self.setting.cost()
         vtc = self.setting.policy == VTC.name
         inputs = {request.id: request.input_tokens for request in self.workload.requests}
-        difference = 0
         found = []
         for event in self.events:
             if isinstance(event, Arrive | Preempt) and clients[event.request] in waiting:
                 waiting[clients[event.request]] += 1
             elif isinstance(event, Admit) and clients[event.request] in waiting:
                 waiting[clients[event.request]] -= 1
-                tokens = inputs[event.request] if vtc else event.extend
-                difference += sign[clients[event.request]] * cost.extend(tokens)
+                served[clients[event.request]] += cost.extend(inputs[event.request] if vtc else event.extend)
             elif isinstance(event, Output):
                 for request, tokens in event.tokens.items():
-                    difference += sign.get(clients[request], 0) * cost.output(tokens)
-            found.append((difference, waiting[behind] > 0 and (not both or waiting[ahead] > 0)))
+                    if clients[request] in served:
+                        served[clients[request]] += cost.output(tokens)
+            found.append((served[first], served[second], waiting[first] > 0, waiting[second] > 0))
         return found
 
     def write(self, folder: Path, stem: str) -> tuple[Path, Path]:
@@ -188,10 +202,11 @@ class Replay:
 class Demonstration:
     """Something that was claimed of a run, and whether the run bore it out.
 
-    ``story`` tells it in sentences; ``replay`` is the run, where it is one.
+    ``story`` tells it in sentences; ``replay`` is the run, where it is one; ``drawing`` is SVG, where it is drawn.
     """
 
     name: str
     story: tuple[str, ...]
     confirmed: bool
     replay: Replay | None = None
+    drawing: str = ""

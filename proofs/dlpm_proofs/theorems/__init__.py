@@ -14,6 +14,7 @@ from dlpm_proofs.theorems.t3_t4_gap import T3, T4
 from dlpm_proofs.theorems.t3_t4_optimistic import T3_HARMONIC, T3_OPTIMISTIC, T4_HARMONIC, T4_OPTIMISTIC
 from dlpm_proofs.theorems.t5_latency import T5, T5_PRINTED
 from dlpm_proofs.theorems.t6_admission import T6, T6_PRINTED, T6_REJECTS
+from dlpm_proofs.theorems.t7_starvation import T7, T7_LPM, T7_REQUEST
 from dlpm_proofs.theorems.t8_vtc import T8, T8_OPTIMISTIC, T8_WEIGHTS
 
 THEOREMS: tuple[Theorem, ...] = (
@@ -22,6 +23,7 @@ THEOREMS: tuple[Theorem, ...] = (
     *(T3, T3_OPTIMISTIC, T3_HARMONIC, T4, T4_OPTIMISTIC, T4_HARMONIC),
     *(T5_PRINTED, T5),
     *(T6_PRINTED, T6_REJECTS, T6),
+    *(T7, T7_LPM, T7_REQUEST),
     *(T8, T8_WEIGHTS, T8_OPTIMISTIC),
     *MANY_WORKERS,
 )

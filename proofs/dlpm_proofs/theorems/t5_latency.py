@@ -185,7 +185,7 @@ T5 = Theorem(
     title="Delay of a client",
     source="[DLPM Thm A.2], repaired",
     statement="If f has nothing running, then from an arrival of f to its next admission all others together are"
-    " served at most X = (n-1) (2 Q - floor - q_f), in at most X / w_q steps, and X / a seconds besides the step in flight.",
+    " served at most X = (n-1) (2 Q - floor - q_f): in X / w_q steps, or X / a seconds after the step in flight.",
     hypotheses=(
         "reserving memory, for the floor of T2* (or optimistic memory, with the floor of T2*/optimistic)",
         "n clients in all, with the same quantum; q_f is f's counter at the arrival: a client may come back in debt",
