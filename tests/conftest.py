@@ -6,16 +6,27 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 # `ci` is deterministic: the same commit passes or fails the same way twice. `default` draws new examples each time,
-# which is what a developer wants. `deep` is for an evening. No deadlines: a slow machine is not a failing test.
+# which is what a developer wants. `deep` is for an evening. `mutation` stops at the first failing example, because a
+# mutant is dead then, however large the example. No deadlines: a slow machine is not a failing test.
 settings.register_profile("default", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("default"), derandomize=True, print_blob=True)
 settings.register_profile("deep", settings.get_profile("default"), max_examples=5000)
+settings.register_profile(
+    "mutation", settings.get_profile("ci"), phases=(Phase.explicit, Phase.generate), report_multiple_bugs=False
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--impl` runs the suite of scheduler rules on one implementation (tests/engine_adapter/conftest.py)."""
+    parser.addoption(
+        "--impl", metavar="NAME", help="reference, tensor-cpu or tensor-cuda; without it: all that run here"
+    )
 
 
 def traces_folder() -> Path | None:
