@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dlpm import bounds
 from dlpm.request import ClientId
@@ -31,15 +31,17 @@ class Service:
     output: int
 
 
-def widest_run(limits: Limits) -> Replay | None:
+def widest_run(limits: Limits, other_quantum: int | None = None) -> Replay | None:
     """A run of the reference that reaches the gap, or ``None`` if the counters cannot be brought there.
 
-    ``limits`` must leave outputs and batch unlimited: ``L_out >= M - 1``. O(counters^2 * sizes).
+    ``limits`` must leave outputs and batch unlimited: ``L_out >= M - 1``. The quantum is that of both clients, or of f
+    alone where that of g is ``other_quantum``. O(counters^2 * sizes).
     """
-    low, high, unit = limits.floor(), limits.quantum, limits.unit()
+    of_g = replace(limits, quantum=other_quantum or limits.quantum)
+    quanta = (limits.quantum, of_g.quantum)
     deep = _costliest(limits)
-    plan = _path(limits, (0, 0), (high, unit))
-    back = _path(limits, (high, low), (unit, high))
+    plan = _path(limits, quanta, (0, 0), (limits.quantum, of_g.unit()))
+    back = _path(limits, quanta, (limits.quantum, of_g.floor()), (limits.unit(), of_g.quantum))
     if plan is None or back is None:
         return None
     served = [*plan, Service(G, *deep), *back, Service(F, *deep)]
@@ -50,7 +52,8 @@ def widest_run(limits: Limits) -> Replay | None:
         most = limits.kv_tokens - service.extend
         requests.append(call(f"{service.client}{k + 1}", service.client, prompt, service.output, max_output=most))
         fresh += service.extend
-    setting = Setting(limits.kv_tokens, limits.quantum, limits.extend_weight, limits.output_weight)
+    own = ((G, other_quantum),) if other_quantum else ()
+    setting = Setting(limits.kv_tokens, limits.quantum, limits.extend_weight, limits.output_weight, quanta=own)
     return replay(setting, requests, "widest gap")
 
 
@@ -71,7 +74,7 @@ def _costliest(limits: Limits) -> tuple[int, int]:
     return max(_sizes(limits), key=lambda size: limits.cost().service(*size))
 
 
-def _path(limits: Limits, start: Counters, end: Counters) -> list[Service] | None:
+def _path(limits: Limits, quanta: Counters, start: Counters, end: Counters) -> list[Service] | None:
     """Services that lead the counters from ``start`` to ``end``, refills happening when they must."""
     cheapest = {limits.cost().service(*size): size for size in _sizes(limits)}
     reached: dict[Counters, list[Service]] = {start: []}
@@ -80,7 +83,7 @@ def _path(limits: Limits, start: Counters, end: Counters) -> list[Service] | Non
         counters = todo.popleft()
         if counters == end:
             return reached[counters]
-        for after, service in _moves(counters, limits.quantum, cheapest):
+        for after, service in _moves(counters, quanta, cheapest):
             if after not in reached:
                 reached[after] = [*reached[counters], service] if service else reached[counters]
                 todo.append(after)
@@ -88,12 +91,12 @@ def _path(limits: Limits, start: Counters, end: Counters) -> list[Service] | Non
 
 
 def _moves(
-    counters: Counters, quantum: int, cheapest: dict[int, tuple[int, int]]
+    counters: Counters, quanta: Counters, cheapest: dict[int, tuple[int, int]]
 ) -> Iterator[tuple[Counters, Service | None]]:
     """A refill of both if nobody has credit, else a service of anybody who has."""
     of_f, of_g = counters
     if of_f <= 0 and of_g <= 0:
-        yield (of_f + quantum, of_g + quantum), None
+        yield (of_f + quanta[0], of_g + quanta[1]), None
     for price, size in cheapest.items():
         if of_f > 0:
             yield (of_f - price, of_g), Service(F, *size)

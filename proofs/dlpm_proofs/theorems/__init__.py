@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dlpm_proofs.theorem import Theorem
+from dlpm_proofs.theorems.extensions import EXTENSIONS
 from dlpm_proofs.theorems.m1_memory import M1
 from dlpm_proofs.theorems.m2_optimistic_memory import M2
 from dlpm_proofs.theorems.many_workers import MANY_WORKERS
@@ -26,4 +27,5 @@ THEOREMS: tuple[Theorem, ...] = (
     *(T7, T7_LPM, T7_REQUEST),
     *(T8, T8_WEIGHTS, T8_OPTIMISTIC),
     *MANY_WORKERS,
+    *EXTENSIONS,
 )

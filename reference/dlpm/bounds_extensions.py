@@ -1,0 +1,29 @@
+"""The bounds of the extensions, as `dlpm.bounds` has those of the plain algorithm: here alone they are written.
+
+Parameters mean what they mean there. Results are in weighted tokens unless said otherwise.
+"""
+
+from __future__ import annotations
+
+from dlpm.bounds import deficit_ceiling
+
+# -- E1: quanta in proportion to weights -------------------------------------------------------------------------------
+
+
+def weighted_gap(quantum: int, floor: int, other_quantum: int, other_floor: int) -> int:
+    """``Q_g (Q_f - floor_f) + Q_f (Q_g - floor_g)``: what bounds ``|Q_g W_f - Q_f W_g|`` of two backlogged clients.
+
+    Divided by ``Q_f Q_g`` this is the gap of service per unit of quantum, `dlpm.bounds.service_gap` where both have
+    the same. The result is in weighted tokens squared.
+    """
+    own_range = deficit_ceiling(quantum) - floor
+    other_range = deficit_ceiling(other_quantum) - other_floor
+    return other_quantum * own_range + quantum * other_range
+
+
+def service_of_a_heavier_client(quantum: int, floor: int, light_quantum: int, light_floor: int) -> int:
+    """The most that a client is served while a backlogged one of ``light_quantum`` waits for its next service.
+
+    What `weighted_gap` leaves if the light client is served nothing: it grows with the ratio of the quanta.
+    """
+    return weighted_gap(quantum, floor, light_quantum, light_floor) // light_quantum

@@ -1,0 +1,1 @@
+"""Realities of engines that the paper leaves out: small variants of the reference, a file for each."""
