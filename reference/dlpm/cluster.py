@@ -8,6 +8,7 @@ from heapq import heappop, heappush
 
 from dlpm.arrivals import Arrivals
 from dlpm.dispatch.base import Router
+from dlpm.dispatch.ingress import Ingress
 from dlpm.errors import InputError
 from dlpm.events import Dispatch, EventSink
 from dlpm.prefix_cache import Node, prefix_of
@@ -53,9 +54,17 @@ class Cluster:
     """
 
     def __init__(
-        self, workers: Sequence[Worker], router: Router, sink: EventSink | None = None, *, notice_delay: int = 0
+        self,
+        workers: Sequence[Worker],
+        router: Router,
+        sink: EventSink | None = None,
+        *,
+        notice_delay: int = 0,
+        ingress: Ingress | None = None,
     ) -> None:
         """``notice_delay``: steps of the evicting worker until the router hears of an eviction, >= 0.
+
+        ``ingress``: front ends that hold requests back before they are dispatched; without it none is.
 
         The workers' indices are their positions; each should have been made with that index and the same sink.
 
@@ -68,6 +77,7 @@ class Cluster:
             raise InputError(f"expected a whole number of steps, found {notice_delay}", field="notice_delay")
         self.router = router
         self.time_us = 0
+        self._ingress = ingress
         self._replicas = [_Replica(worker, notice_delay) for worker in workers]
         self._sink = sink
         self._step_ends: list[tuple[int, int]] = []
@@ -100,7 +110,7 @@ class Cluster:
                 break
             self.time_us = max(self.time_us, min(moments))
             ended = self._end_steps(arrivals)
-            for release_us, request in arrivals.take_due(self.time_us):
+            for release_us, request in self._let_in(arrivals.take_due(self.time_us)):
                 self._dispatch(release_us, request)
             self._begin_steps()
             if ended:
@@ -109,6 +119,14 @@ class Cluster:
                     on_progress(finished)
         self._check_all_done(arrivals)
         return finished
+
+    def _let_in(self, due: list[tuple[int, Request]]) -> list[tuple[int, Request]]:
+        """What is dispatched now of what is due, and of what was held back before."""
+        if self._ingress is None:
+            return due
+        for release_us, request in due:
+            self._ingress.arrive(release_us, request)
+        return self._ingress.release()
 
     def _check_all_done(self, arrivals: Arrivals) -> None:
         """Nothing is to come: nobody may be waiting. O(workers)."""
@@ -132,6 +150,8 @@ class Cluster:
                 ended += 1
                 self.router.finished(request, index)
                 arrivals.finished(request, self.time_us)
+                if self._ingress is not None:
+                    self._ingress.finished(request)
             self._pass_on_notices(replica, index)
         return ended
 

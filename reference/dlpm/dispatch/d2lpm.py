@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from dlpm.cost import CostModel
 from dlpm.dispatch.base import Decision, QueueSizes
@@ -44,14 +44,25 @@ class D2LPM:
 
     name = "d2lpm"
 
-    def __init__(self, workers: int, worker_quantum: int, cost: CostModel) -> None:
+    def __init__(
+        self,
+        workers: int,
+        worker_quantum: int,
+        cost: CostModel,
+        *,
+        worker_quanta: Mapping[ClientId, int] | None = None,
+    ) -> None:
         """A router for ``workers`` replicas; ``worker_quantum`` is ``Q^w`` in weighted tokens.
 
+        ``worker_quanta`` are those of clients that have their own: the weights of tenants, beyond the paper.
+
         Raises:
-            InputError: if the quantum is not positive.
+            InputError: if a quantum is not positive.
         """
-        if worker_quantum <= 0:
-            raise InputError(f"expected an integer > 0, found {worker_quantum}", field="worker_quantum")
+        self.worker_quanta = dict(worker_quanta or {})
+        for name, quantum in (("worker_quantum", worker_quantum), *self.worker_quanta.items()):
+            if quantum <= 0:
+                raise InputError(f"expected an integer > 0, found {quantum}", field=name)
         self.worker_quantum = worker_quantum
         self.cost = cost
         self.queues = QueueSizes(workers)  # l. 1
@@ -62,7 +73,8 @@ class D2LPM:
         """A request arrives [DLPM Alg. 2 ll. 12-18]. O(blocks + workers), and the refills."""
         credit = self.credit.setdefault(request.client, [0] * len(self.queues.sizes))
         longest_match, matched = self.directory.longest_match_workers(blocks)  # l. 13
-        worker = select_worker(credit, self.worker_quantum, longest_match, self.queues.shortest)  # l. 14
+        quantum = self.worker_quanta.get(request.client, self.worker_quantum)
+        worker = select_worker(credit, quantum, longest_match, self.queues.shortest)  # l. 14
         credit[worker] -= self.cost.extend(request.input_tokens)  # l. 16
         self.queues.dispatched(worker)  # l. 17
         self.directory.insert(blocks, worker)  # l. 18
