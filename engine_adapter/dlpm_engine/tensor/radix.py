@@ -71,17 +71,15 @@ class RadixCache:
         """Whoever asked for ``path`` needs it no longer. O(edges)."""
         for edge, _ in path.segments:
             edge.users -= 1
-        for edge, _ in reversed(path.segments):
-            self._forget(edge)
+        end = path.end()
+        if end is not None:
+            self._forget(end[0])
 
     def _forget(self, edge: Edge) -> None:
         """Drop edges, from ``edge`` upwards, that nobody uses and that hold nothing."""
         while edge.parent is not None and not (edge.users or edge.cached or edge.children):
             siblings = edge.parent.children[edge.at]
-            first = int(edge.keys[0])
-            if siblings.get(first) is not edge:
-                return
-            del siblings[first]
+            del siblings[int(edge.keys[0])]
             if not siblings:
                 del edge.parent.children[edge.at]
             edge = edge.parent
