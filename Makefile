@@ -12,10 +12,10 @@ KEY := $(shell cat pyproject.toml constraints.txt | cksum | cut -d ' ' -f 1)
 STAMP := $(VENV)/.installed-$(KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup verify test lint types imports bench examples mutation clean
+.PHONY: help setup verify test lint types imports bench examples results-d2lpm mutation clean
 
 help: ## List the targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 18
 
 setup: $(STAMP) ## Make .venv with the pinned dependencies and an editable install (nothing to do if up to date)
 
@@ -52,6 +52,11 @@ examples: setup ## Write the bundled example workloads and logs anew
 	mkdir -p examples/logs
 	$(BIN)/dlpm run examples/workloads/optimistic-breaks-printed-floor.jsonl --policy dlpm --quantum 8 --weights 1,2 \
 	  --kv-tokens 64 --memory optimistic --full-log --events examples/logs/optimistic-breaks-printed-floor.jsonl
+
+results-d2lpm: setup ## Run the paper's cluster experiments again, for docs/results-d2lpm.md (15 minutes of CPU time)
+	mkdir -p docs/results docs/figures
+	$(BIN)/python -m dlpm_engine.experiments docs/results/d2lpm.jsonl 2
+	$(BIN)/python -m dlpm_engine.experiments.report docs/results/d2lpm.jsonl docs/results-d2lpm.md
 
 mutation: setup ## Mutation score of what schedules and what checks (long; MUTANTS='dlpm.worker.*' for a part)
 	rm -rf $(MUTATION)
