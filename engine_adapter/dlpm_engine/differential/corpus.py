@@ -82,11 +82,11 @@ def _cases() -> Iterable[tuple[str, EngineConfig, list[Request]]]:
     )
     yield (
         "what does not fit lets what stands behind it pass",
-        replace(_PLAIN, kv_tokens=20),
+        replace(_PLAIN, kv_tokens=20, quantum=100),
         [
             _request(0, "A", [1] * 8, 4),
             _request(1, "A", [2] * 12, 8, at=1),
-            *(_request(k, "B", [k], 1, at=1) for k in (2, 3, 4)),
+            *(_request(k, "B", [k], 1, at=k // 3) for k in (2, 3, 4)),
         ],
     )
     yield (
@@ -96,12 +96,11 @@ def _cases() -> Iterable[tuple[str, EngineConfig, list[Request]]]:
     )
     yield (
         "a prompt evicted by the admission before its own",
-        replace(_PLAIN, kv_tokens=14),
+        replace(_PLAIN, kv_tokens=24, quantum=100),
         [
-            _request(0, "A", [1] * 6, 1),
-            _request(1, "B", [2] * 6, 1, at=2),
-            _request(2, "A", [3] * 10, 1, at=5),
-            _request(3, "B", [1] * 6 + [4], 1, at=5),
+            *(_request(k, "AB"[k % 2], [k] * 6, 1, at=2 * k) for k in range(3)),
+            _request(3, "A", [1] * 6 + [3] * 6, 1, at=6),
+            _request(4, "B", [0] * 6 + [4], 1, at=6),
         ],
     )
     yield (
@@ -197,7 +196,7 @@ def _cases() -> Iterable[tuple[str, EngineConfig, list[Request]]]:
     )
     yield (
         "families that share a prefix, visible after the forward",
-        replace(_PLAIN, kv_tokens=60, quantum=30, visibility=AFTER_FORWARD),
+        replace(_PLAIN, kv_tokens=30, quantum=30, visibility=AFTER_FORWARD),
         [_request(k, "ABC"[k % 3], _family(k % 2, 4 + 2 * (k % 3), k, 10), 2, at=k // 5) for k in range(12)],
     )
     yield (
@@ -212,7 +211,7 @@ def _cases() -> Iterable[tuple[str, EngineConfig, list[Request]]]:
         ],
     )
     yield (
-        "a reply that evicts at the finish",
+        "replies fill the cache",
         replace(_PLAIN, kv_tokens=12, quantum=40),
         [_request(k, "AB"[k % 2], [k, k, k], 4, reply=(5, 6, 7, k), at=2 * k) for k in range(6)],
     )
@@ -230,7 +229,7 @@ def _cases() -> Iterable[tuple[str, EngineConfig, list[Request]]]:
 
 _HASHED = (
     ("a prompt that is evicted and comes back", 3),
-    ("a reply that evicts at the finish", 2),
+    ("replies fill the cache", 2),
     ("a reply that leaves a partial block of its prompt behind", 3),
 )
 
@@ -249,5 +248,5 @@ def corpus() -> Mapping[str, Case]:
             cases[label] = Case(label, config, hashed(workload, partial=partial))
     crowd = "a thousand clients, one request each"
     requests = tuple(_request(k, f"c{k:03}", [k % 7, k % 11, k], 1) for k in range(1000))
-    cases[crowd] = Case(crowd, replace(_PLAIN, kv_tokens=40, quantum=3, max_running=16), requests)
+    cases[crowd] = Case(crowd, replace(_PLAIN, kv_tokens=100, quantum=3, max_running=16), requests)
     return cases

@@ -53,7 +53,10 @@ def _imported(name: str) -> EngineAdapter:
         raise InputError(f"expected module:class that can be imported: {error}", field="engine") from error
     if not callable(factory):
         raise InputError(f"expected a class or function, found {name!r}", field="engine")
-    engine = factory()
+    try:
+        engine = factory()
+    except TypeError as error:
+        raise InputError(f"expected a class that is made without arguments: {error}", field="engine") from error
     missing = [method for method in _METHODS if not callable(getattr(engine, method, None))]
     if missing or not isinstance(getattr(engine, "name", None), str):
         lacking = ", ".join([*missing, *([] if isinstance(getattr(engine, "name", None), str) else ["name"])])
