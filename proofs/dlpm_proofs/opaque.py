@@ -7,11 +7,12 @@ proved about the worker depends on how a radix tree works.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dlpm.batch import QueuedRequest, RunningRequest, WorkerConfig
 from dlpm.memory import AdmissionControl
+from dlpm.policies.base import Policy
 from dlpm.policies.fcfs import FCFS
 from dlpm.prefix_cache import Match, Node, PrefixCache
 from dlpm.request import BlockKey, ClientId, Request
@@ -181,12 +182,24 @@ class Running:
         )
 
 
+def plain_worker(config: WorkerConfig, policy: Policy) -> Worker:
+    """The reference's own worker."""
+    return Worker(config, policy, FixedStep(1))
+
+
 class OpaqueWorker:
     """Builds real workers in a symbolic state, with some requests running."""
 
-    def __init__(self, assumptions: Sequence[Formula], memory: AdmissionControl, visibility: str) -> None:
-        """Explore under ``assumptions``."""
+    def __init__(
+        self,
+        assumptions: Sequence[Formula],
+        memory: AdmissionControl,
+        visibility: str,
+        make: Callable[[WorkerConfig, Policy], Worker] = plain_worker,
+    ) -> None:
+        """Explore under ``assumptions``; ``make`` makes the workers."""
         self.exploration = Exploration(assumptions)
+        self._make = make
         self._memory = memory
         self._visibility = visibility
 
@@ -199,7 +212,7 @@ class OpaqueWorker:
         config = WorkerConfig(
             self.symbol(Poly.unknown("M")), self._memory, 1, self._visibility, self.symbol(Poly.unknown("B"))
         )
-        worker = Worker(config, Meter(), FixedStep(1))
+        worker = self._make(config, Meter())
         cache = OpaqueCache(self.exploration)
         worker.cache = cache
         for one in running:

@@ -205,7 +205,7 @@ def _surroundings() -> tuple[Named, ...]:
     return (("an unregistered client has nothing", nobody), ("no client runs less than no request", sizes))
 
 
-class _Runner:
+class Runner:
     """Runs one transition of an algorithm on a fresh symbolic ledger."""
 
     def __init__(self, algorithm: Algorithm, contract: Sequence[Named]) -> None:
@@ -240,7 +240,7 @@ class _Runner:
         return Transition(name, self.contract, tuple(self._exploration.paths(body)), visited)
 
 
-def _with_deficits(ledger: Ledger, state: State) -> dict[ClientId, ClientState]:
+def with_deficits(ledger: Ledger, state: State) -> dict[ClientId, ClientState]:
     """``state`` with the counters of ``ledger``; an unregistered client counts as 0."""
     return {
         client: replace(values, deficit=Poly.constant(0) + _poly(ledger.deficits.get(client, 0)))
@@ -256,7 +256,7 @@ def _poly(value: int) -> Poly:
 @cache
 def visit_of(client: ClientId, algorithm: Algorithm, memory: Memory) -> Transition:
     """One visit of a queued request of ``client``: gate, check-refill, admit, charge."""
-    runner = _Runner(algorithm, (("the visited client is queued", queued(client)), *_admission(memory)))
+    runner = Runner(algorithm, (("the visited client is queued", queued(client)), *_admission(memory)))
 
     def body() -> State:
         ledger = runner.ledger()
@@ -279,7 +279,7 @@ def visit_of(client: ClientId, algorithm: Algorithm, memory: Memory) -> Transiti
                 state[paid] = replace(state[paid], paid=state[paid].paid + QUANTUM[paid])
 
         algorithm.visit(ledger, client, runner.queued_clients(), try_add, record_refill)
-        return _with_deficits(ledger, state)
+        return with_deficits(ledger, state)
 
     return runner.transition(f"a visit of {client}", body, client)
 
@@ -289,7 +289,7 @@ def forward(algorithm: Algorithm, memory: Memory) -> Transition:
     """One forward step: each running request yields one token, taken from what is reserved for it [theorem M1]."""
     reserve = all_of(*(at_most(state.running, state.reserved) for state in BEFORE.values()))
     contract = (("every running request has a token reserved", reserve),) if memory is Memory.RESERVING else ()
-    runner = _Runner(algorithm, contract)
+    runner = Runner(algorithm, contract)
 
     def body() -> State:
         ledger = runner.ledger()
@@ -303,7 +303,7 @@ def forward(algorithm: Algorithm, memory: Memory) -> Transition:
                 values, reserved=values.reserved - values.running, served=values.served + W_Q * values.running
             )
         DLPM(ledger).charge_outputs(batch)
-        return _with_deficits(ledger, state)
+        return with_deficits(ledger, state)
 
     return runner.transition("a forward step", body)
 
@@ -317,7 +317,7 @@ def finish_of(client: ClientId, algorithm: Algorithm, memory: Memory) -> Transit
         ("it gives back what was reserved for it", between(0, LEFT_OVER, mine.reserved)),
         ("no other has more than L_out reserved", others_reserve),
     )
-    runner = _Runner(
+    runner = Runner(
         algorithm,
         (
             ("a request of the client runs", at_least(mine.running, 1)),
@@ -327,7 +327,7 @@ def finish_of(client: ClientId, algorithm: Algorithm, memory: Memory) -> Transit
 
     def body() -> State:
         after = replace(mine, reserved=mine.reserved - LEFT_OVER, running=mine.running - Poly.constant(1))
-        return _with_deficits(runner.ledger(), {**BEFORE, client: after})
+        return with_deficits(runner.ledger(), {**BEFORE, client: after})
 
     return runner.transition(f"a finish of {client}", body)
 
@@ -335,12 +335,12 @@ def finish_of(client: ClientId, algorithm: Algorithm, memory: Memory) -> Transit
 @cache
 def arrival_of(client: ClientId, algorithm: Algorithm) -> Transition:
     """A request of ``client`` joins the queue: the client is new, comes back, or never left."""
-    runner = _Runner(algorithm, ())
+    runner = Runner(algorithm, ())
 
     def body() -> State:
         ledger = runner.ledger()
         DLPM(ledger).arrive(client, runner.queued_clients())
-        return _with_deficits(ledger, BEFORE)
+        return with_deficits(ledger, BEFORE)
 
     return runner.transition(f"an arrival of {client}", body)
 
@@ -348,12 +348,12 @@ def arrival_of(client: ClientId, algorithm: Algorithm) -> Transition:
 @cache
 def departure_of(client: ClientId, algorithm: Algorithm) -> Transition:
     """The last queued request of ``client`` has left the queue."""
-    runner = _Runner(algorithm, (("the client is registered", registered(client)),))
+    runner = Runner(algorithm, (("the client is registered", registered(client)),))
 
     def body() -> State:
         ledger = runner.ledger()
         DLPM(ledger).leave(client)
-        return _with_deficits(ledger, BEFORE)
+        return with_deficits(ledger, BEFORE)
 
     return runner.transition(f"the queue of {client} running empty", body)
 

@@ -6,6 +6,7 @@ Parameters mean what they mean there. Results are in weighted tokens unless said
 from __future__ import annotations
 
 from dlpm.bounds import deficit_ceiling
+from dlpm.cost import CostModel
 
 # -- E1: quanta in proportion to weights -------------------------------------------------------------------------------
 
@@ -27,3 +28,15 @@ def service_of_a_heavier_client(quantum: int, floor: int, light_quantum: int, li
     What `weighted_gap` leaves if the light client is served nothing: it grows with the ratio of the quanta.
     """
     return weighted_gap(quantum, floor, light_quantum, light_floor) // light_quantum
+
+
+# -- E5: several tokens a step -----------------------------------------------------------------------------------------
+
+
+def speculative_unit(cost: CostModel, tight: int, most_accepted: int, max_running: int) -> int:
+    """``U* + w_q (k - 1) B``: ``U*`` where clients pay for tokens accepted beyond the end of a request.
+
+    Each running request accepts at most ``k - 1`` such tokens, in its last step. Where nobody pays for them ``U*``, as
+    `dlpm.bounds.tight_unit` has it, does not change: what is accepted was reserved. ``max_running`` is ``B``.
+    """
+    return tight + cost.output((most_accepted - 1) * max_running)
