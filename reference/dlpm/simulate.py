@@ -50,7 +50,7 @@ def simulate(workload: Workload, worker: Worker, on_progress: Callable[[int], No
             worker.time_us = max(worker.time_us, next_us)
     if arrivals.held():
         raise InputError(
-            f"expected calls of this workload that finish, found request {arrivals.held()[0]!r} waiting for one for ever",
+            f"expected calls of this workload that finish, found request {arrivals.held()[0]!r} waiting in vain",
             field="parents",
         )
     return finished

@@ -26,7 +26,7 @@ from dlpm.policies.lpm import LPM
 from dlpm.policies.vtc import VTC
 from dlpm.prefix_cache import Node
 from dlpm.request import Request
-from dlpm.timing import FixedStep
+from dlpm.timing import FixedStep, StepTimer, StepWork
 from dlpm.worker import Worker
 from tests.reference.naive_worker import NaiveEndlessLoopError, NaiveWorker, PlainEvent, Prefix, Rules
 
@@ -38,6 +38,9 @@ CONSERVING = ("fcfs", "lpm", "vtc", "dlpm")
 CLIENTS = ("A", "B", "C")
 HASHES_FROM = 1000
 """Block hashes of the tests start here, so that they are told from token ids."""
+
+
+ONE_MICROSECOND = FixedStep(1)
 
 
 def real_policy(rules: Rules) -> Policy:
@@ -55,8 +58,15 @@ def real_policy(rules: Rules) -> Policy:
     return policies[rules.policy]
 
 
-def real_worker(rules: Rules, log: list[ev.Event] | None = None, *, full_log: bool = True) -> Worker:
-    """A worker under ``rules`` that appends its events to ``log``; each of its steps takes one microsecond."""
+def real_worker(
+    rules: Rules,
+    log: list[ev.Event] | None = None,
+    *,
+    full_log: bool = True,
+    timer: StepTimer = ONE_MICROSECOND,
+    index: int | None = None,
+) -> Worker:
+    """A worker under ``rules`` that appends its events to ``log``; unless told, each step takes one microsecond."""
     config = WorkerConfig(
         kv_tokens=rules.kv_tokens,
         memory=Reserving() if rules.memory == "reserving" else Optimistic(rules.watermark),
@@ -65,7 +75,7 @@ def real_worker(rules: Rules, log: list[ev.Event] | None = None, *, full_log: bo
         max_running=rules.max_running,
     )
     sink = None if log is None else log.append
-    return Worker(config, real_policy(rules), FixedStep(1), sink, full_log=full_log)
+    return Worker(config, real_policy(rules), timer, sink, index=index, full_log=full_log)
 
 
 def plain(event: ev.Event) -> PlainEvent:
@@ -132,13 +142,28 @@ def hashed_blocks(tokens: Sequence[int], block_size: int, *, with_tail: bool) ->
     return tuple(hashes)
 
 
+class WorkTimer:
+    """A step takes as long as it computes tokens, so that times tell work; `work` is that of the last step."""
+
+    def __init__(self) -> None:
+        self.work = StepWork((), 0, 0)
+
+    def step_us(self, work: StepWork) -> int:
+        self.work = work
+        return sum(extend for extend, _ in work.prefill) + work.decode_requests
+
+
 class Lockstep:
     """Both workers, and the assertions that they agree."""
+
+    index = 3
+    """Of the real worker, as if it were one of a cluster."""
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
         self.log: list[ev.Event] = []
-        self.real = real_worker(rules, self.log)
+        self.timer = WorkTimer()
+        self.real = real_worker(rules, self.log, timer=self.timer, index=self.index)
         self.naive = NaiveWorker(rules)
         self.seen = 0
         self.evicted = 0
@@ -174,6 +199,8 @@ class Lockstep:
         if ends_us is None:
             assert not self.naive.queue or self.rules.policy not in CONSERVING or meanwhile, "work waits beside nothing"
             return
+        work = self.timer.work
+        assert (list(work.prefill), work.decode_requests, work.decode_context) == self.naive.work()
         done = self.real.end_step(ends_us)
         assert self.real.time_us == ends_us
         self.naive.end_step()
@@ -185,6 +212,8 @@ class Lockstep:
         new = self.log[self.seen :]
         self.seen = len(self.log)
         for event in new:
+            step = self.real.step_number + (1 if isinstance(event, ev.Arrive) else 0)
+            assert (event.step, event.worker, event.time_us) == (step, self.index, self.real.time_us)
             if isinstance(event, ev.Evict):
                 assert event.tokens is not None and event.tokens > 0
                 self.evicted += event.tokens

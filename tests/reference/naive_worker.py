@@ -73,6 +73,8 @@ class Runner:
     """A request that runs. It locks every cached block that is part of the prefix ``locks``."""
 
     waiter: Waiter
+    matched: int
+    extend: int
     locks: Prefix
     computed: bool
     own_blocks: list[Prefix]
@@ -260,6 +262,12 @@ class NaiveWorker:
         self.preempt_until_outputs_fit()
         return bool(self.running)
 
+    def work(self) -> tuple[list[tuple[int, int]], int, int]:
+        """What the forward computes: (extend, matched) of each prefill, how many decode, and their contexts."""
+        prefill = [(runner.extend, runner.matched) for runner in self.running if not runner.computed]
+        decode = [runner.waiter.resident() for runner in self.running if runner.computed]
+        return prefill, len(decode), sum(decode)
+
     def end_step(self) -> None:
         """Forward and finish."""
         self.forward()
@@ -331,7 +339,7 @@ class NaiveWorker:
         """Lock the matched path, make room, charge; with visibility at admission, show the prompt to others."""
         matched = self.matched(waiter)
         extend = waiter.resident() - matched
-        runner = Runner(waiter, self.matched_path(waiter), False, [])
+        runner = Runner(waiter, matched, extend, self.matched_path(waiter), False, [])
         self.use(runner.locks)
         self.queue.remove(waiter)
         if all(other.client() != waiter.client() for other in self.queue):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from dlpm.prefix_cache import Match, Node, PrefixCache
+from dlpm.prefix_cache import Match, Node, PrefixCache, prefix_of
 
 Blocks = tuple[int, ...]
 
@@ -258,3 +258,12 @@ def test_discarding_stops_at_a_block_that_another_request_built_on() -> None:
     cache.discard(own, cache.root)
     assert matched(cache, (1, 2, 3)) == 2
     assert matched(cache, (1, 2, 4)) == 3
+
+
+def test_the_prefix_of_a_block_is_known_even_after_its_eviction() -> None:
+    cache = PrefixCache(1)
+    end = cached(cache, (1, 2, 3))
+    assert prefix_of(end) == (1, 2, 3)
+    cache.evict(3)
+    assert prefix_of(end) == (1, 2, 3)
+    assert prefix_of(cache.root) == ()

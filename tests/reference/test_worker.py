@@ -121,14 +121,20 @@ def test_what_is_evicted_is_written_down() -> None:
     assert stage.worker.cache.total == 5
 
 
-def test_without_a_listener_the_run_is_the_same() -> None:
-    stage, silent = Scene(Rules(kv_tokens=9)), real_worker(Rules(kv_tokens=9))
-    for name, prompt in (("A1", (1, 2, 3)), ("B1", (1, 2)), ("A2", (4, 5, 6))):
-        stage.submit(request(name, prompt, output=3))
-        silent.submit(request(name, prompt, output=3), 0)
+@pytest.mark.parametrize("memory", ["reserving", "optimistic"])
+def test_without_a_listener_the_run_is_the_same(memory: str) -> None:
+    """Also where blocks are evicted and, under optimistic memory, requests preempted."""
+    rules = Rules(policy="fcfs", kv_tokens=8, memory=memory)
+    stage, silent = Scene(rules), real_worker(rules)
+    for name, prompt in (("A1", (1, 2, 3)), ("B1", (1, 5)), ("A2", (4, 5, 6))):
+        stage.submit(request(name, prompt, output=4))
+        silent.submit(request(name, prompt, output=4), 0)
     while not stage.worker.idle():
         assert silent.step() == stage.worker.step()
     assert silent.idle()
+    seen = set(kinds(stage.log))
+    assert "Evict" in seen
+    assert ("Preempt" in seen) == (memory == "optimistic")
 
 
 # -- Whose memory it is.

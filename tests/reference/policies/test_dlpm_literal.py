@@ -63,6 +63,12 @@ def test_a_workload_stalls_on_one_pass_and_says_so() -> None:
         simulate(workload, real_worker(Rules(policy="dlpm-one-pass", kv_tokens=100, quantum=10)))
 
 
+def test_while_something_is_to_come_a_stalled_run_goes_on_with_it() -> None:
+    """One pass leaves A2 beside an empty batch until B1 arrives; the step after that lifts A and serves both."""
+    requests = (request("A1", tuple(range(19))), request("A2", (50,), arrival_us=5), request("B1", (51,), arrival_us=9))
+    assert simulate(Workload(1, requests), real_worker(Rules(policy="dlpm-one-pass", kv_tokens=100, quantum=10))) == 3
+
+
 def test_one_pass_is_due_at_every_step_and_the_printed_loop_when_no_queued_client_has_credit() -> None:
     """One pass may leave off where the next one would go on, so it never comes to rest. [DLPM Alg. 1 ll. 15-18]"""
     ledger = Ledger(Quanta(10), CostModel())
