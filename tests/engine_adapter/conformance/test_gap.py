@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dlpm_engine.conformance.gap import GapTracker, Lead
@@ -94,16 +95,19 @@ class Replay:
 
 
 names = st.sampled_from(CLIENTS)
+one_of_few = st.sampled_from(("A", "B"))
 moves: st.SearchStrategy[Move] = st.one_of(
-    st.tuples(st.sampled_from(("begin", "begin", "end", "leave")), names, st.just(0)),
-    st.tuples(st.just("admit"), names, st.integers(1, 9)),
+    st.tuples(st.sampled_from(("begin", "begin", "end", "leave")), one_of_few | names, st.just(0)),
+    st.tuples(st.just("admit"), one_of_few | names, st.integers(1, 9)),
     st.tuples(st.just("forward"), st.just("A"), st.just(0)),
     st.tuples(st.just("forward"), st.just("A"), st.just(0)),
-    st.tuples(st.just("uneven"), st.dictionaries(names, st.integers(0, 4), max_size=4)),
+    st.tuples(st.just("uneven"), st.dictionaries(one_of_few | names, st.integers(0, 4), max_size=4)),
 )
+plans = st.lists(moves, min_size=4, max_size=60)
 
 
-@given(st.lists(moves, max_size=60), st.integers(0, 40))
+@settings(max_examples=400)
+@given(plans, st.integers(0, 40))
 def test_a_lead_is_found_in_the_very_event_that_takes_it_above_the_bound(plan: Sequence[Move], bound: int) -> None:
     replay = Replay(GapTracker(bound))
     for move in plan:
@@ -115,7 +119,8 @@ def test_a_lead_is_found_in_the_very_event_that_takes_it_above_the_bound(plan: S
             break
 
 
-@given(st.lists(moves, max_size=60), st.integers(0, 20))
+@settings(max_examples=400)
+@given(plans, st.integers(0, 20))
 def test_after_a_report_the_intervals_of_that_client_begin_anew(plan: Sequence[Move], bound: int) -> None:
     replay = Replay(GapTracker(bound))
     for move in plan:
@@ -126,7 +131,8 @@ def test_after_a_report_the_intervals_of_that_client_begin_anew(plan: Sequence[M
             replay.naive.since[lead.behind.id] = len(replay.naive.moments) - 1
 
 
-@given(st.lists(moves, max_size=60), st.integers(0, 20))
+@settings(max_examples=400)
+@given(plans, st.integers(0, 20))
 def test_a_reported_lead_names_who_got_ahead_and_since_when(plan: Sequence[Move], bound: int) -> None:
     replay = Replay(GapTracker(bound))
     at_line = [replay.naive.moments[-1]]
@@ -151,3 +157,48 @@ def test_a_gap_is_found_that_no_interval_from_the_beginning_shows() -> None:
     assert [len(leads) for leads in found] == [0, 0, 0, 1]
     assert found[-1][0].amount == 11
     assert replay.clients["B"].service - replay.clients["A"].service == 3
+
+
+B_GETS_AHEAD: list[Move] = [("forward", "A", 0)] * 6
+"""B decodes two requests, and A none: 24 ahead in six steps."""
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        # A is ahead at the end of its decoding, and the peak lies where its requests leave.
+        [("admit", "A", 1), ("admit", "A", 1), ("forward", "A", 0), ("leave", "A", 0), ("leave", "A", 0)],
+        # The peak lies after A's last admission, in the middle of B's decoding.
+        [("forward", "A", 0), ("admit", "A", 9), ("leave", "A", 0)],
+        # A decodes between two admissions of B: the second of them looks again.
+        [
+            ("admit", "B", 1),
+            ("admit", "A", 5),
+            ("forward", "A", 0),
+            ("leave", "A", 0),
+            ("admit", "B", 1),
+            ("leave", "B", 0),
+        ],
+        # A forward step like no other.
+        [("uneven", {"A": 4, "B": 1}), ("forward", "A", 0)],
+        # A leaves the backlog, and comes back after B was served.
+        [("end", "A", 0), ("admit", "B", 9), ("leave", "B", 0), ("begin", "A", 0)],
+    ],
+)
+def test_the_lead_counts_from_where_the_one_behind_stood_best(before: list[Move]) -> None:
+    plan: list[Move] = [("begin", "A", 0), ("admit", "B", 1), ("admit", "B", 1), *before, *B_GETS_AHEAD]
+    largest = 0
+    measured = Replay(GapTracker(10_000))
+    for move in plan:
+        measured.play(move)
+        largest = max([largest, *(measured.naive.largest_lead(name) for name in measured.naive.since)])
+    assert largest >= 24
+    replay = Replay(GapTracker(largest - 1))
+    found = [lead for move in plan for lead in replay.play(move)]
+    assert [(lead.behind.id, lead.ahead.id, lead.amount) for lead in found] == [("A", "B", largest)]
+
+
+def test_who_is_not_backlogged_is_not_left_behind() -> None:
+    replay = Replay(GapTracker(10))
+    plan: list[Move] = [("begin", "A", 0), ("end", "A", 0), ("admit", "B", 9), ("admit", "C", 9), ("admit", "B", 9)]
+    assert [lead for move in plan for lead in replay.play(move)] == []
