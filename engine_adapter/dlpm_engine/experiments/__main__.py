@@ -11,14 +11,21 @@ from pathlib import Path
 
 from dlpm.files import written_whole
 from dlpm.jsonl import dump
-from dlpm_engine.experiments.figures import documents_over_quantum, figure_7, figure_10, figure_11, run_all
+from dlpm_engine.experiments.figures import (
+    documents_over_quantum,
+    figure_7,
+    figure_10,
+    figure_10_with_system_prompts,
+    figure_11,
+    run_all,
+)
 
 
 def main(arguments: list[str]) -> None:
     """All figures, one row a run."""
     path = Path(arguments[0])
     processes = int(arguments[1]) if len(arguments) > 1 else 1
-    jobs = list(chain(figure_7(), figure_10(), figure_11(), documents_over_quantum()))
+    jobs = list(chain(figure_7(), figure_10(), figure_10_with_system_prompts(), figure_11(), documents_over_quantum()))
     jobs.sort(key=lambda job: job.workers)
     with written_whole(path) as stream:
         for done, row in enumerate(run_all(jobs, processes), start=1):

@@ -17,6 +17,8 @@ WORKERS = (1, 2, 4, 8)
 WORKER_QUANTA = (2_000, 5_000, 10_000, 20_000, 40_000)
 CLIENTS = (5, 10, 20, 50)
 FIGURE_10_WORKERS = 4
+SYSTEM_PROMPT_BLOCKS = 34
+LONGEST = "well-0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +34,12 @@ class Job:
     gpu: str
     workers: int
     first_tokens: bool = False
+    system_prompts: bool = False
 
     def workload(self) -> Workload:
         """What is run. O(requests)."""
-        return generate(self.spec)
+        workload = generate(self.spec)
+        return with_system_prompts(workload) if self.system_prompts else workload
 
     def run(self) -> dict[str, JsonValue]:
         """The run's row."""
@@ -74,6 +78,42 @@ def figure_10() -> Iterator[Job]:
         yield Job("10", "worker quantum", quantum, D2LPM, spec, choice, "a10g", FIGURE_10_WORKERS)
     for system in (RR_LPM, RR_VTC, PREBLE):
         yield Job("10", "worker quantum", 0, system, spec, SYSTEMS[system], "a10g", FIGURE_10_WORKERS)
+
+
+def figure_10_with_system_prompts() -> Iterator[Job]:
+    """The same with a prefix that all programs of a client share, as few-shot examples are: ten times as long for one.
+
+    So [DLPM §7.1] reads: the requests of that client are "continuously dispatched to a single GPU".
+    """
+    spec = Spec(name="tree-of-thoughts", clients=3, programs=8, rate=4.0, width=3, seed=1)
+    for quantum in WORKER_QUANTA:
+        choice = PolicyChoice("dlpm", QUANTUM, DispatchChoice("d2lpm", quantum))
+        yield Job("10 shared", "worker quantum", quantum, D2LPM, spec, choice, "a10g", 4, system_prompts=True)
+    for system in (RR_LPM, RR_VTC, PREBLE):
+        yield Job("10 shared", "worker quantum", 0, system, spec, SYSTEMS[system], "a10g", 4, system_prompts=True)
+
+
+def with_system_prompts(workload: Workload) -> Workload:
+    """Every request behind a prefix of its client's own: `SYSTEM_PROMPT_BLOCKS` blocks, ten times that for `LONGEST`.
+
+    O(blocks).
+    """
+    first = 1 + max(block for request in workload.requests for block in request.blocks + request.reply_blocks)
+    clients = sorted({request.client for request in workload.requests})
+    prompts = {}
+    for client in clients:
+        length = SYSTEM_PROMPT_BLOCKS * (10 if client == LONGEST else 1)
+        prompts[client] = tuple(range(first, first + length))
+        first += length
+    requests = tuple(
+        replace(
+            request,
+            blocks=prompts[request.client] + request.blocks,
+            input_tokens=request.input_tokens + len(prompts[request.client]) * workload.block_size,
+        )
+        for request in workload.requests
+    )
+    return replace(workload, requests=requests)
 
 
 def figure_11() -> Iterator[Job]:
