@@ -14,7 +14,7 @@ from dlpm.jsonl import JsonValue
 from dlpm.request import BlockKey, ClientId, Request, RequestId, Workload
 from dlpm.timing import FixedStep
 from dlpm.worker import Worker
-from dlpm_proofs.witness import STEP_US, Replay, Setting
+from dlpm_proofs.witness import STEP_US, Replay, Setting, call
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class ClusterSetting(Setting):
         extra: dict[str, JsonValue] = {"workers": self.workers, "dispatch": self.router}
         if self.router == D2LPM.name:
             extra["worker_quantum"] = self.worker_quantum
-        return replace(Setting.header(self, workload), extra=extra)
+        return replace(Setting.header(self, workload), level="decisions", extra=extra)
 
 
 @dataclass
@@ -97,12 +97,9 @@ def replay_cluster(setting: ClusterSetting, requests: Sequence[Request], name: s
     events: list[Event] = []
     router = WatchedRouter(setting.build_router())
     workers = [
-        Worker(
-            setting.config(), setting.build_policy(), FixedStep(ticks * STEP_US), events.append, index=index,
-            full_log=True,
-        )
+        Worker(setting.config(), setting.build_policy(), FixedStep(ticks * STEP_US), events.append, index=index)
         for index, ticks in enumerate(setting.step_us)
-    ]  # fmt: skip
+    ]
     Cluster(workers, router, events.append).run(workload)
     return Replay(setting, workload, tuple(events)), router
 
@@ -128,17 +125,22 @@ class Moment:
 
 
 def moments(replay: Replay) -> list[Moment]:
-    """The state of a cluster's run after each time at which something happened. O(events * clients * workers)."""
+    """The state of a cluster's run after each time at which something happened.
+
+    O(events + moments * clients * workers).
+    """
     clients = replay.clients()
     cost = replay.setting.cost()
     home: dict[RequestId, int] = {}
     service: dict[ClientId, int] = dict.fromkeys(sorted(set(clients.values())), 0)
     waiting: dict[tuple[ClientId, int], int] = {}
     found: list[Moment] = []
+    now_us = 0
     for event in replay.events:
         assert event.time_us is not None
-        if found and found[-1].time_us == event.time_us:
-            found.pop()
+        if event.time_us != now_us:
+            found.append(Moment(now_us, dict(service), dict(waiting)))
+            now_us = event.time_us
         if isinstance(event, Dispatch):
             _leave(waiting, clients[event.request], home.get(event.request))
             assert event.worker is not None
@@ -151,11 +153,53 @@ def moments(replay: Replay) -> list[Moment]:
         elif isinstance(event, Output):
             for request, tokens in event.tokens.items():
                 service[clients[request]] += cost.output(tokens)
-        found.append(Moment(event.time_us, dict(service), dict(waiting)))
-    return found
+    return [*found, Moment(now_us, service, waiting)]
 
 
 def _leave(waiting: dict[tuple[ClientId, int], int], client: ClientId, worker: int | None) -> None:
     """One request less waits there."""
     if worker is not None:
         waiting[client, worker] -= 1
+
+
+def flood(client: ClientId, requests: int, output: int) -> list[Request]:
+    """So many requests of one token each, all there from the start."""
+    return [call(f"{client}{k}", client, [_first_token(client, k)], output) for k in range(requests)]
+
+
+def _first_token(client: ClientId, number: int) -> int:
+    """A token that no other request begins with."""
+    return 10_000_000 * (1 + ord(client[0])) + number
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """What two clients were served from the first to the last moment of an interval."""
+
+    start: Moment
+    end: Moment
+    ahead: int
+    behind: int
+
+    @property
+    def gap(self) -> int:
+        """How much more one got than the other."""
+        return self.ahead - self.behind
+
+
+def drift(found: Sequence[Moment], ahead: ClientId, behind: ClientId, workers: int) -> Drift | None:
+    """The longest interval in which ``behind`` always waits somewhere and ``ahead`` at every worker."""
+    best: tuple[Moment, Moment] | None = None
+    start: Moment | None = None
+    for moment in found:
+        if not (moment.waits_somewhere(behind) and all(moment.waits_at(ahead, w) for w in range(workers))):
+            start = None
+            continue
+        start = start or moment
+        if best is None or moment.time_us - start.time_us > best[1].time_us - best[0].time_us:
+            best = (start, moment)
+    if best is None:
+        return None
+    first, last = best
+    served = [last.service[client] - first.service[client] for client in (ahead, behind)]
+    return Drift(first, last, served[0], served[1])

@@ -44,6 +44,11 @@ def cluster_gap(worker_gap: int, workers: int) -> int:
     return workers * worker_gap
 
 
+def replenished_gap(quantum: int, floor: int, workers: int) -> int:
+    """``|W| max(Q, -floor)``: how far service is from what refills paid for, from the beginning [DLPM Thm A.3]."""
+    return workers * max(quantum, -floor)
+
+
 # -- one ledger for all workers, updates arriving late -----------------------------------------------------------------
 
 

@@ -3,6 +3,26 @@
 from __future__ import annotations
 
 from dlpm_proofs.theorem import Theorem
+from dlpm_proofs.theorems.t9_t11_clusters import (
+    A3,
+    T9,
+    T9_SOMEWHERE,
+    T10,
+    T10_SOMEWHERE,
+    T11_INFINITE,
+    T11_ROUND_ROBIN,
+)
 from dlpm_proofs.theorems.t12_router_credit import T12_CEILING, T12_FLOOR, T12_PRINTED
 
-MANY_WORKERS: tuple[Theorem, ...] = (T12_CEILING, T12_PRINTED, T12_FLOOR)
+MANY_WORKERS: tuple[Theorem, ...] = (
+    A3,
+    T9,
+    T9_SOMEWHERE,
+    T10,
+    T10_SOMEWHERE,
+    T11_INFINITE,
+    T11_ROUND_ROBIN,
+    T12_CEILING,
+    T12_PRINTED,
+    T12_FLOOR,
+)
