@@ -106,7 +106,7 @@ moves: st.SearchStrategy[Move] = st.one_of(
 plans = st.lists(moves, min_size=4, max_size=60)
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(plans, st.integers(0, 40))
 def test_a_lead_is_found_in_the_very_event_that_takes_it_above_the_bound(plan: Sequence[Move], bound: int) -> None:
     replay = Replay(GapTracker(bound))
@@ -119,7 +119,7 @@ def test_a_lead_is_found_in_the_very_event_that_takes_it_above_the_bound(plan: S
             break
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(plans, st.integers(0, 20))
 def test_after_a_report_the_intervals_of_that_client_begin_anew(plan: Sequence[Move], bound: int) -> None:
     replay = Replay(GapTracker(bound))
@@ -131,7 +131,7 @@ def test_after_a_report_the_intervals_of_that_client_begin_anew(plan: Sequence[M
             replay.naive.since[lead.behind.id] = len(replay.naive.moments) - 1
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(plans, st.integers(0, 20))
 def test_a_reported_lead_names_who_got_ahead_and_since_when(plan: Sequence[Move], bound: int) -> None:
     replay = Replay(GapTracker(bound))
