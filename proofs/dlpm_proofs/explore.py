@@ -1,8 +1,8 @@
 """Small instances of the real worker, explored to the last state: what can happen, and what can go on for ever.
 
 An instance has a few kinds of requests, and an environment that may send, before every step, any of them in any
-order, as long as few enough are in the system. States are the worker's snapshots; an edge is one move of the environment and one
-step of the worker. The worker is deterministic, so every infinite path is a possible run.
+order, as long as few enough are in the system. States are the worker's snapshots; an edge is one move of the
+environment and one step of the worker. The worker is deterministic, so every infinite path is a possible run.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
 from itertools import chain
 from typing import Protocol
 
@@ -147,8 +148,9 @@ class Feasibility:
         return bool(self._solver.check(_z3(formula)) != z3.unsat)
 
 
+@cache
 def _z3(formula: Formula) -> z3.BoolRef:
-    """``formula`` as a Z3 term."""
+    """``formula`` as a Z3 term. Remembered: explorations ask about the same comparisons on every path."""
     match formula:
         case AtMostZero(inner):
             return _z3_sum(inner) <= 0

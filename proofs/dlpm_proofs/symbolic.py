@@ -79,7 +79,7 @@ class Exploration:
         self._running = False
         self._prefix: tuple[bool, ...] = ()
         self._answers: list[bool] = []
-        self._conditions: list[Formula] = []
+        self._conditions: dict[Formula, bool] = {}
         self._pending: list[tuple[bool, ...]] = []
 
     def integer(self, name: str) -> SymInt:
@@ -114,15 +114,13 @@ class Exploration:
                 return value <= 0 if isinstance(formula, AtMostZero) else value == 0
         if not self._running:
             raise SymbolicError("a symbolic integer was compared outside an exploration")
-        if formula in self._conditions:
-            return True
-        if Not(formula) in self._conditions:
-            return False
+        known = self._conditions.get(formula)
+        if known is not None:
+            return known
         answer = self._next_answer(formula)
-        literal = formula if answer else Not(formula)
         self._answers.append(answer)
-        self._conditions.append(literal)
-        self._feasibility.assume(literal)
+        self._conditions[formula] = answer
+        self._feasibility.assume(formula if answer else Not(formula))
         return answer
 
     def _next_answer(self, formula: Formula) -> bool:
@@ -152,19 +150,23 @@ class Exploration:
 
     def _one_path(self, function: Callable[[], Result], prefix: tuple[bool, ...]) -> Path[Result]:
         """Follow the answers in ``prefix``, then the first possible answer each time."""
-        self._prefix, self._answers, self._conditions = prefix, [], []
+        self._prefix, self._answers, self._conditions = prefix, [], {}
         self._running = True
         self._feasibility.push()
         try:
             result = function()
-            return Path(tuple(self._conditions), result)
+            return Path(self._literals(), result)
         except SymbolicError:
             raise
         except Exception as error:  # the code under proof may raise anything: that is a finding, not a failure of ours
-            return Path(tuple(self._conditions), None, error)
+            return Path(self._literals(), None, error)
         finally:
             self._feasibility.pop()
             self._running = False
+
+    def _literals(self) -> tuple[Formula, ...]:
+        """The answers of the running path."""
+        return tuple(formula if answer else Not(formula) for formula, answer in self._conditions.items())
 
 
 def covering(paths: Sequence[Path[Result]]) -> Formula:
