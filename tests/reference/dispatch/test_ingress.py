@@ -71,6 +71,61 @@ def test_tenants_that_always_wait_share_a_front_end_by_their_quanta_but_for_a_qu
         assert apart <= quanta[0] * quanta[1] + largest * (quanta[0] + quanta[1])
 
 
+def textbook(waiting: dict[str, list[int]], quanta: dict[str, int]) -> list[str]:
+    """Deficit round robin as it is written: in a turn a tenant is paid, then served as far as that goes."""
+    order = []
+    line = list(waiting)
+    deficits = dict.fromkeys(line, 0)
+    while line:
+        client = line.pop(0)
+        deficits[client] += quanta[client]
+        while waiting[client] and waiting[client][0] + 2 <= deficits[client]:
+            deficits[client] -= waiting[client].pop(0) + 2
+            order.append(client)
+        if waiting[client]:
+            line.append(client)
+    return order
+
+
+@given(
+    sizes=st.lists(st.tuples(st.sampled_from("ABC"), st.integers(1, 9)), min_size=1, max_size=30),
+    slots=st.integers(1, 4),
+    quanta=st.fixed_dictionaries({client: st.integers(1, 20) for client in "ABC"}),
+)
+def test_a_front_end_releases_in_the_order_of_deficit_round_robin(
+    sizes: list[tuple[str, int]], slots: int, quanta: dict[str, int]
+) -> None:
+    front_end = FrontEnd(slots, Quanta(1000, quanta), COST)
+    waiting: dict[str, list[int]] = {}
+    for number, (client, tokens) in enumerate(sizes):
+        front_end.arrive(number, sized(f"{client}{number}", tokens))
+        waiting.setdefault(client, []).append(tokens)
+    order: list[str] = []
+    while len(order) < len(sizes):
+        now = front_end.release()
+        assert len(now) == min(slots, len(sizes) - len(order)), "every slot that was given back is used"
+        order += [one.client for _, one in now]
+        for _ in now:
+            front_end.finished()
+    assert order == textbook(waiting, quanta)
+
+
+def test_a_tenant_that_joins_a_line_is_paid_when_its_turn_comes_and_not_before() -> None:
+    front_end = FrontEnd(1, Quanta(5), COST)
+    for name in ("A1", "A2"):
+        front_end.arrive(0, sized(name, 3))
+    assert [one.id for _, one in front_end.release()] == ["A1"]
+    # 6 + 2 take two turns of B; had it been paid on arrival, one would do, and B1 would go before A2.
+    front_end.arrive(1, sized("B1", 6))
+    order = []
+    for name in ("A3", "A4"):
+        front_end.arrive(1, sized(name, 3))
+    for _ in range(4):
+        front_end.finished()
+        order += [one.id for _, one in front_end.release()]
+    assert order == ["A2", "B1", "A3", "A4"]
+
+
 def test_a_front_end_without_slots_is_refused() -> None:
     with pytest.raises(InputError, match="slots: expected an integer > 0, found 0"):
         FrontEnd(0, Quanta(1), COST)
@@ -78,9 +133,9 @@ def test_a_front_end_without_slots_is_refused() -> None:
 
 def test_a_finish_frees_a_slot_of_the_front_end_at_which_the_request_came_in() -> None:
     ingress = Ingress([FrontEnd(1, Quanta(9), COST) for _ in range(2)], lambda one: int(one.id[1]) % 2)
-    for name in ("a0", "b1", "c2", "d3"):
-        ingress.arrive(0, request(name, (0,)))
-    assert [one.id for _, one in ingress.release()] == ["a0", "b1"]
+    for place, name in enumerate(("a0", "b1", "c2", "d3")):
+        ingress.arrive(10 * place, request(name, (0,)))
+    assert [(arrived, one.id) for arrived, one in ingress.release()] == [(0, "a0"), (10, "b1")]
     ingress.finished(request("b1", (0,)))
     assert [one.id for _, one in ingress.release()] == ["d3"]
     ingress.finished(request("a0", (0,)))
@@ -101,7 +156,7 @@ def test_routers_that_are_split_know_of_their_own_requests_alone() -> None:
     assert [router.credit["a"] for router in routers] == [[7, 10], [5, 10]]
     split.evicted((1,), 0)
     assert [router.directory.blocks() for router in routers] == [0, 0]
-    assert SplitRouter([RoundRobin(2)] * 3, lambda one: 0).name == "3 x round-robin"
+    assert SplitRouter([RoundRobin(2), D2LPM(2, 1, COST)], lambda one: 0).name == "2 x round-robin"
 
 
 def test_a_tenant_with_a_worker_quantum_of_its_own_is_refilled_by_it() -> None:
