@@ -60,12 +60,18 @@ def shared_largest_update(cost: CostModel, max_input: int, max_running: int) -> 
     return max(cost.extend(max_input), cost.output(max_running))
 
 
-def shared_floor(tight: int, cost: CostModel, kv_tokens: int, largest_update: int, late: int, workers: int) -> int:
-    """The lowest true counter when each of ``|W|`` workers lacks at most ``late`` = d updates of each other one.
+def shared_elsewhere(cost: CostModel, kv_tokens: int, largest_update: int, late: int) -> int:
+    """``X = w_q (M - 1) + d C``: what one other worker may still charge, or has charged unheard, when a gate is asked.
 
-    ``1 - U* - (|W| - 1) (w_q (M - 1) + d C)``: the last worker to let the client in sees a positive counter, that
-    is too high by what it has not heard of, at most ``d C`` of each other worker; it then spends up to ``U*``; and
-    each other worker may be decoding up to ``M - 1`` output tokens that it reserved before.
+    Up to ``M - 1`` output tokens reserved there, and ``late`` = d updates of at most ``largest_update`` = C each.
     """
-    elsewhere = cost.output(kv_tokens - 1) + late * largest_update
+    return cost.output(kv_tokens - 1) + late * largest_update
+
+
+def shared_floor(tight: int, elsewhere: int, workers: int) -> int:
+    """``1 - U* - (|W| - 1) X``: the lowest true counter of a client under a shared ledger with late updates.
+
+    The last worker to let the client in sees a positive counter, too high by what it has not heard of; it then spends up
+    to ``tight`` = U*; and each other worker decodes what it reserved before. ``elsewhere`` is `shared_elsewhere`.
+    """
     return deficit_floor(tight) - (workers - 1) * elsewhere

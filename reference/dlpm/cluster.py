@@ -188,16 +188,25 @@ class Cluster:
             if not replica.inbox and worker.idle():
                 self._ready.discard(index)
                 continue
-            worker.time_us = self.time_us
-            while replica.inbox:
-                arrived_us, request = replica.inbox.popleft()
-                worker.submit(request, arrived_us)
-            ends_us = worker.begin_step()
-            self._pass_on_notices(replica, index)
-            if ends_us is not None:
-                replica.stepping = True
-                self._ready.discard(index)
-                heappush(self._step_ends, (ends_us, index))
+            self._take_in(replica)
+            self._begin_step(replica, index)
+
+    def _take_in(self, replica: _Replica) -> None:
+        """Requests on their way to a free worker join its queue."""
+        worker = replica.worker
+        worker.time_us = self.time_us
+        while replica.inbox:
+            arrived_us, request = replica.inbox.popleft()
+            worker.submit(request, arrived_us)
+
+    def _begin_step(self, replica: _Replica, index: int) -> None:
+        """A free worker with work begins a step, if its admission leaves anything to run. O(log workers)."""
+        ends_us = replica.worker.begin_step()
+        self._pass_on_notices(replica, index)
+        if ends_us is not None:
+            replica.stepping = True
+            self._ready.discard(index)
+            heappush(self._step_ends, (ends_us, index))
 
     def _pass_on_notices(self, replica: _Replica, index: int) -> None:
         """Tell the router of the evictions whose notice is due [DLPM Alg. 2 ll. 24-27]."""
