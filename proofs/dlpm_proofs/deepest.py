@@ -53,7 +53,7 @@ class Limits:
         One visit refills once: with a quantum below ``w_e`` the requests are not let in as they stand in the queue. So
         every place of the last one in the queue is tried, O(B) runs.
         """
-        extend, outputs = self._costliest_batch()
+        extend, outputs = self.costliest_batch()
         warm_up = self._warm_up((self.unit() + (len(outputs) - 1) * self.extend_weight) % self.quantum)
         if warm_up is None:
             return None
@@ -79,7 +79,7 @@ class Limits:
         )
         return replay(setting, requests, "floor")
 
-    def _costliest_batch(self) -> tuple[int, list[int]]:
+    def costliest_batch(self) -> tuple[int, list[int]]:
         """Extend tokens of the last request and the outputs of all of them, by trying every size. O(L_in)."""
         best = (0, 0, [0])
         for extend in range(1, min(self.max_input, self.kv_tokens - 1) + 1):

@@ -40,3 +40,15 @@ def speculative_unit(cost: CostModel, tight: int, most_accepted: int, max_runnin
     `dlpm.bounds.tight_unit` has it, does not change: what is accepted was reserved. ``max_running`` is ``B``.
     """
     return tight + cost.output((most_accepted - 1) * max_running)
+
+
+# -- E8: late accounting -----------------------------------------------------------------------------------------------
+
+
+def late_unit(cost: CostModel, tight: int, delay: int, max_running: int) -> int:
+    """``U* + w_q B d``: ``U*`` where output tokens are charged up to ``delay`` = ``d`` forward steps late.
+
+    When the gate last sees a positive counter, each of the last ``d`` steps may have yielded ``B`` tokens that it has
+    not heard of. Extend tokens are charged at once. ``max_running`` is ``B``.
+    """
+    return tight + cost.output(max_running * delay)
