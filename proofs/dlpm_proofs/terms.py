@@ -90,6 +90,26 @@ class Poly:
             total[rest] = total.get(rest, 0) + product
         return Poly.of(total)
 
+    def replaced(self, values: Mapping[str, Poly]) -> Poly:
+        """The polynomial with polynomials in place of some unknowns."""
+        total = Poly(())
+        for monomial, coefficient in self.parts:
+            product = Poly.constant(coefficient)
+            for name in monomial:
+                product = product * values.get(name, Poly.unknown(name))
+            total += product
+        return total
+
+    def divided_by(self, name: str) -> Poly | None:
+        """The polynomial that times the unknown ``name`` is this one, if there is one."""
+        quotient: dict[Monomial, int] = {}
+        for monomial, coefficient in self.parts:
+            if name not in monomial:
+                return None
+            place = monomial.index(name)
+            quotient[monomial[:place] + monomial[place + 1 :]] = coefficient
+        return Poly.of(quotient)
+
     def __str__(self) -> str:
         return _sum(self)
 

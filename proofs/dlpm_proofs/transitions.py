@@ -141,15 +141,16 @@ class Transition:
         hypotheses: Sequence[Named],
         invariant: Callable[[State], Formula],
         products: Products = NO_PRODUCTS,
+        sample: Mapping[str, int] = SAMPLE,
     ) -> tuple[Obligation, ...]:
-        """The invariant survives every path, no path was left out, and the transition can happen at all."""
+        """The invariant survives every path, no path was left out, and with ``sample`` the transition can happen."""
         assumptions = (*hypotheses, *self.contract, ("the invariant holds before", invariant(BEFORE)))
         broken = any_of(*(all_of(path.condition(), Not(_after(path, invariant))) for path in self.paths))
         happens = Flag(FITS) if self.visited is not None else all_of()
         return (
             claim(f"{self.name} keeps the invariant", assumptions, Not(broken), products),
             claim(f"{self.name}: no path is left out", (*PARAMETERS, *self.contract), covering(self.paths)),
-            possible(f"{self.name} can happen", assumptions, happens, SAMPLE),
+            possible(f"{self.name} can happen", assumptions, happens, sample),
         )
 
 
