@@ -55,7 +55,7 @@ class PrefixDirectory:
                 break
             entry = child
             depth += 1
-        return (tuple(sorted(entry.holders)), depth) if depth else ((), 0)
+        return tuple(sorted(entry.holders)), depth
 
     def matched_at(self, blocks: Sequence[BlockKey], worker: int) -> int:
         """Length in blocks of the prefix of ``blocks`` that ``worker`` is believed to hold. O(that length)."""
@@ -105,4 +105,4 @@ class PrefixDirectory:
                 emptied.append((above, key))
             stack.extend((entry, below, child) for below, child in entry.children.items() if worker in child.holders)
         for above, key in reversed(emptied):
-            above.children.pop(key, None)
+            del above.children[key]
