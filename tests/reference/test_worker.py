@@ -6,6 +6,8 @@ import pytest
 
 from dlpm import events as ev
 from dlpm.errors import InputError
+from dlpm.policies.base import AdmissionStep
+from dlpm.policies.fcfs import FCFS
 from dlpm.request import Request
 from dlpm.timing import FixedStep
 from dlpm.worker import Worker
@@ -137,6 +139,24 @@ def test_without_a_listener_the_run_is_the_same(memory: str) -> None:
     assert ("Preempt" in seen) == (memory == "optimistic")
 
 
+def test_admission_is_left_out_while_nothing_has_changed_that_could_help() -> None:
+    """B1 waits for A1's memory: the queue is looked at when both come, after A1's admission, and after its finish."""
+    looked_at: list[int] = []
+
+    class Watching(FCFS):
+        def admit(self, step: AdmissionStep) -> None:
+            looked_at.append(worker.step_number)
+            super().admit(step)
+
+    rules = Rules(policy="fcfs", kv_tokens=8)
+    worker = Worker(real_worker(rules).config, Watching(), FixedStep(1))
+    worker.submit(request("A1", (1, 2), output=5), 0)
+    worker.submit(request("B1", (3, 4, 5), output=1), 0)
+    while not worker.idle():
+        worker.step()
+    assert looked_at == [1, 2, 6]
+
+
 # -- Whose memory it is.
 
 
@@ -187,6 +207,23 @@ def test_a_partial_hashed_block_is_matched_by_the_same_prompt() -> None:
     assert [event.matched for event in stage.log if isinstance(event, ev.Admit)] == [0, 5]
 
 
+def test_only_the_blocks_that_hold_the_matched_tokens_are_locked_at_first() -> None:
+    """(1, 2, 3) is cached, and its last token is to be computed again: that block is not locked for nothing.
+
+    Five tokens are cached, two are locked, and two are set aside, in six tokens of memory: one must go, and the oldest
+    that may is the 3 itself.
+    """
+    stage = Scene(Rules(policy="fcfs", kv_tokens=6))
+    stage.submit(request("A1", (1, 2, 3)))
+    stage.finish_all()
+    stage.submit(request("B1", (7, 8)))
+    stage.finish_all()
+    stage.submit(request("A2", (1, 2, 3)))
+    stage.finish_all()
+    assert [event.tokens for event in stage.log if isinstance(event, ev.Evict)] == [1]
+    assert stage.worker.cache.total == 5
+
+
 # -- Preemption.
 
 
@@ -234,6 +271,21 @@ def test_blocks_that_were_never_computed_do_not_stay_cached() -> None:
         ("output", {"A1": 1}),
     ]
     assert stage.worker.cache.total == 2
+
+
+def test_blocks_that_were_cached_before_stay_when_an_uncomputed_request_is_preempted() -> None:
+    """B matches (7, 8) of a finished request, enters 9, and is preempted before its first forward: only 9 goes."""
+    stage = Scene(Rules(policy="fcfs", kv_tokens=7, memory="optimistic"))
+    stage.submit(request("A1", (7, 8)))
+    stage.finish_all()
+    stage.submit(request("A2", (1, 2, 3), output=2), request("B1", (7, 8, 9)))
+    assert [event[:2] for event in stage.step()] == [
+        ("admit", "A2"),
+        ("admit", "B1"),
+        ("preempt", "B1"),
+        ("output", {"A2": 1}),
+    ]
+    assert stage.worker.cache.total == 3 + 2
 
 
 def test_the_watermark_is_kept_free_beside_others_but_never_blocks_an_empty_batch() -> None:
