@@ -1,0 +1,169 @@
+"""`dlpm bench`: how long a scheduling step takes, and how fast engines are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from dlpm.errors import InputError
+from dlpm.jsonl import JsonValue
+from dlpm_engine.bench.decision import STEPPERS, DecisionTime, measure
+from dlpm_engine.bench.machine import describe_machine
+from dlpm_engine.bench.peer import measure_sglang
+from dlpm_engine.bench.plot import draw_cost_curve
+from dlpm_engine.cli.common import check_writable, output_console, say, write_json
+from dlpm_engine.differential.campaign import Plan, run_campaign
+from dlpm_engine.differential.hunt import Settings
+from dlpm_engine.differential.pool import one_thread
+from dlpm_engine.report.sheet import Sheet, show
+
+DECISION = "decision"
+CAMPAIGN = "campaign"
+SUITES = (DECISION, CAMPAIGN)
+SIZES = (128, 1024, 8192)
+
+_WARM_STEPS = 80
+_STEPS = 300
+_SGLANG_SIZES = 8192
+
+_EPILOG = """\b
+Examples:
+  dlpm bench
+  dlpm bench --suite decision --sizes 128,1024,8192,65536,524288 --block-size 16 --svg cost.svg
+  dlpm bench --suite decision --sglang ~/sglang/bin/python --json times.json
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("bench", epilog=_EPILOG)(bench)
+
+
+def bench(
+    suite: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help=f"{', '.join(SUITES)}; may be repeated. Without it: all.")
+    ] = None,
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help=f"For {DECISION}: {', '.join(STEPPERS)}; may be repeated. Without it: all."),
+    ] = None,
+    sizes: Annotated[str, typer.Option(metavar="N,N,...", help=f"For {DECISION}: how many requests wait.")] = ",".join(
+        map(str, SIZES)
+    ),
+    block_size: Annotated[int, typer.Option(metavar="N", help=f"For {DECISION}: tokens a cached block.")] = 16,
+    seconds: Annotated[
+        float, typer.Option(metavar="S", help="Longest time to warm up for one figure, and to measure it.")
+    ] = 10.0,
+    sglang: Annotated[
+        str | None,
+        typer.Option(metavar="PYTHON", help="Time SGLang's own order, too, with this interpreter that has it."),
+    ] = None,
+    jobs: Annotated[int, typer.Option(metavar="N", help=f"For {CAMPAIGN}: processes.")] = 2,
+    svg: Annotated[str | None, typer.Option(metavar="FILE", help=f"Draw the times of {DECISION}.")] = None,
+    json_file: Annotated[
+        str | None, typer.Option("--json", metavar="FILE", help="Write dlpm.bench/1; - is standard output.")
+    ] = None,
+) -> None:
+    """Time a step of the schedulers while many requests wait, and the comparison of the two.
+
+    Times are processor time of one thread, so that other work on the machine lengthens them little.
+    """
+    for option, file in (("--json", json_file), ("--svg", svg)):
+        check_writable(option, file)
+    suites = _chosen(suite, SUITES, "--suite")
+    engines = _chosen(engine, tuple(STEPPERS), "--engine")
+    lengths = _lengths(sizes)
+    console = output_console(json_file)
+    one_thread()
+    machine = describe_machine()
+    say(console, ", ".join(f"{name} {value}" for name, value in machine.items() if value is not None))
+    result: dict[str, JsonValue] = {"schema": "dlpm.bench/1", "machine": machine}
+    if DECISION in suites:
+        times = _decision(console, engines, lengths, block_size, seconds, sglang)
+        result[DECISION] = [time.to_json() for time in times]
+        if svg is not None:
+            draw_cost_curve(times, Path(svg))
+    if CAMPAIGN in suites:
+        result[CAMPAIGN] = _campaign(console, jobs, seconds)
+    if json_file is not None:
+        write_json(json_file, result)
+
+
+def _chosen(names: Sequence[str] | None, known: Sequence[str], option: str) -> Sequence[str]:
+    """The names asked for, or all."""
+    for name in names or ():
+        if name not in known:
+            raise InputError(f"expected one of {', '.join(known)}, found {name!r}", field=option)
+    return names or known
+
+
+def _lengths(text: str) -> list[int]:
+    """Queue lengths, as the command line lists them."""
+    try:
+        lengths = [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InputError(f"expected whole numbers with commas between them, found {text!r}", field="--sizes") from error
+    if min(lengths) < 1:
+        raise InputError(f"expected numbers > 0, found {text!r}", field="--sizes")
+    return lengths
+
+
+def _decision(
+    console: Console,
+    engines: Sequence[str],
+    lengths: Sequence[int],
+    block_size: int,
+    seconds: float,
+    sglang: str | None,
+) -> list[DecisionTime]:
+    """Time steps, and print a table."""
+    times = [
+        measure(engine, waiting, block_size, warm_steps=_WARM_STEPS, steps=_STEPS, seconds=seconds)
+        for waiting in lengths
+        for engine in engines
+    ]
+    if sglang is not None:
+        times += measure_sglang(sglang, [waiting for waiting in lengths if waiting <= _SGLANG_SIZES])
+    header = ("engine", "waiting", "block", "median ms", "mean ms", "p99 ms", "steps", "admitted a step", "submit us")
+    rows = tuple(
+        (
+            time.engine,
+            f"{time.waiting:,}",
+            str(time.block_size),
+            f"{time.median_us / 1000:.3f}",
+            f"{time.mean_us / 1000:.3f}",
+            f"{time.p99_us / 1000:.3f}",
+            str(time.steps),
+            f"{time.admissions:.1f}",
+            f"{time.submit_us:.0f}",
+        )
+        for time in times
+    )
+    show(console, [Sheet("one step, processor time", header, rows)])
+    return times
+
+
+def _campaign(console: Console, jobs: int, seconds: float) -> dict[str, JsonValue]:
+    """Compare the tensor path with the reference for a while, and print how fast that was."""
+    summary = run_campaign(Plan(Settings("tensor"), cases=None, seconds=seconds, jobs=jobs))
+    tally = summary.total.tally
+    wall = summary.wall_seconds
+    say(
+        console,
+        f"campaign, {jobs} processes: {tally.decisions():,} decisions in {tally.steps:,} steps, "
+        f"{wall:.1f} s: {tally.decisions() / wall:,.0f} decisions/s, {tally.steps / wall:,.0f} steps/s, "
+        f"{'no divergence' if summary.total.found is None else 'a divergence'}",
+    )
+    return {
+        "jobs": jobs,
+        "decisions": tally.decisions(),
+        "passed_over": tally.passed_over,
+        "steps": tally.steps,
+        "cases": tally.cases,
+        "wall_seconds": round(summary.wall_seconds, 3),
+        "divergences": int(summary.total.found is not None),
+    }
