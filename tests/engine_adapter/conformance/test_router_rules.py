@@ -341,3 +341,12 @@ def test_a_log_of_algorithm_2_that_does_not_say_who_is_charged_is_refused() -> N
     bare = {name: value for name, value in line.items() if name not in ("client", "input")}
     with pytest.raises(InputError, match="expected client, input and counter"):
         check([*log[:index], bare, *log[index + 1 :]])
+
+
+def test_a_client_with_a_worker_quantum_of_its_own_is_held_to_that() -> None:
+    setting = settings_with_traffic()[0]
+    log = log_of(setting, D2LPM(WORKERS, QUANTUM, COST, worker_quanta={"A": 29}))
+    header: Any = dict(log[0])
+    assert [v.rule for v in check(log, every=False).violations] == ["router-charge"]
+    header["dispatch"] = {**header["dispatch"], "worker_quanta": {"A": 29}}
+    assert check([header, *log[1:]]).violations == ()
