@@ -8,13 +8,19 @@ from dataclasses import dataclass, field, replace
 from dlpm.cluster import Cluster
 from dlpm.dispatch.base import Decision, Router
 from dlpm.dispatch.d2lpm import D2LPM
+from dlpm.dispatch.moving import MovingD2LPM
 from dlpm.dispatch.round_robin import RoundRobin
 from dlpm.events import Admit, Dispatch, Event, Header, Output
+from dlpm.extensions.shared_cluster import MovableWorker, SharedCluster
+from dlpm.extensions.shared_ledger import SharedDLPM, SharedLedger
 from dlpm.jsonl import JsonValue
+from dlpm.ledger import Quanta
 from dlpm.request import BlockKey, ClientId, Request, RequestId, Workload
 from dlpm.timing import FixedStep
 from dlpm.worker import Worker
 from dlpm_proofs.witness import STEP_US, Replay, Setting, call
+
+PER_CLIENT = "per-client-round-robin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +42,14 @@ class ClusterSetting(Setting):
 
     def build_router(self) -> Router:
         """The router of that name."""
-        if self.router == D2LPM.name:
-            return D2LPM(self.workers, self.worker_quantum, self.cost())
-        return RoundRobin(self.workers, per_client=True)
+        if self.router == PER_CLIENT:
+            return RoundRobin(self.workers, per_client=True)
+        return D2LPM(self.workers, self.worker_quantum, self.cost())
 
     def header(self, workload: Workload) -> Header:
         """The first line of the log, with what is known of the cluster."""
         extra: dict[str, JsonValue] = {"workers": self.workers, "dispatch": self.router}
-        if self.router == D2LPM.name:
+        if self.router != PER_CLIENT:
             extra["worker_quantum"] = self.worker_quantum
         return replace(Setting.header(self, workload), level="decisions", extra=extra)
 
@@ -102,6 +108,25 @@ def replay_cluster(setting: ClusterSetting, requests: Sequence[Request], name: s
     ]
     Cluster(workers, router, events.append).run(workload)
     return Replay(setting, workload, tuple(events)), router
+
+
+def replay_shared(
+    setting: ClusterSetting, requests: Sequence[Request], name: str, *, late: int, moving: bool = True
+) -> tuple[Replay, SharedCluster]:
+    """Run ``requests`` through a cluster with a shared ledger (E9), and keep every event."""
+    workload = Workload(1, tuple(requests), name)
+    events: list[Event] = []
+    ledger = SharedLedger(setting.workers, Quanta(setting.quantum), setting.cost(), late)
+    workers = [
+        MovableWorker(
+            setting.config(), SharedDLPM(ledger.views[index]), FixedStep(ticks * STEP_US), events.append, index=index
+        )
+        for index, ticks in enumerate(setting.step_us)
+    ]
+    router = MovingD2LPM(setting.workers, setting.worker_quantum, setting.cost())
+    cluster = SharedCluster(workers, router, ledger, events.append, moving=moving)
+    cluster.run(workload)
+    return Replay(replace(setting, policy=SharedDLPM.name, router=router.name), workload, tuple(events)), cluster
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,3 +228,17 @@ def drift(found: Sequence[Moment], ahead: ClientId, behind: ClientId, workers: i
     first, last = best
     served = [last.service[client] - first.service[client] for client in (ahead, behind)]
     return Drift(first, last, served[0], served[1])
+
+
+def widest(found: Sequence[Moment], ahead: ClientId, behind: ClientId) -> int:
+    """The largest ``W_ahead - W_behind`` over all intervals in which both always wait somewhere."""
+    largest = 0
+    lowest: int | None = None
+    for moment in found:
+        if not (moment.waits_somewhere(behind) and moment.waits_somewhere(ahead)):
+            lowest = None
+            continue
+        difference = moment.service[ahead] - moment.service[behind]
+        lowest = difference if lowest is None else min(lowest, difference)
+        largest = max(largest, difference - lowest)
+    return largest

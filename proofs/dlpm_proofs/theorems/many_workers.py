@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dlpm_proofs.theorem import Theorem
+from dlpm_proofs.theorems.e9_shared_ledger import E9_ANY, E9_COUNTERS, E9_EARLY, E9_GAP
 from dlpm_proofs.theorems.t9_t11_clusters import (
     A3,
     T9,
@@ -25,4 +26,8 @@ MANY_WORKERS: tuple[Theorem, ...] = (
     T12_CEILING,
     T12_PRINTED,
     T12_FLOOR,
+    E9_COUNTERS,
+    E9_GAP,
+    E9_ANY,
+    E9_EARLY,
 )

@@ -16,10 +16,21 @@ from dlpm.cost import CostModel
 from dlpm.dispatch.d2lpm import D2LPM
 from dlpm_proofs.cluster_witness import ClusterSetting, replay_cluster
 from dlpm_proofs.definitions import Definition, cost, define
-from dlpm_proofs.routing import CAP, PAID, Q_W, ROUTER_PARAMETERS, Account, Routing, State, before, router_products
+from dlpm_proofs.routing import (
+    CAP,
+    PAID,
+    Q_W,
+    ROUTER_PARAMETERS,
+    ROUTER_SAMPLE,
+    Account,
+    Routing,
+    State,
+    before,
+    router_products,
+)
 from dlpm_proofs.routing_mutants import to_be_noticed
-from dlpm_proofs.solve import Named, Obligation, claim
-from dlpm_proofs.terms import Formula, Poly, absolute_at_most, all_of, at_least, at_most, between, equal
+from dlpm_proofs.solve import Named, Obligation, claim, possible
+from dlpm_proofs.terms import TRUE, Formula, Poly, absolute_at_most, all_of, at_least, at_most, between, equal
 from dlpm_proofs.theorem import Theorem, Verdict
 from dlpm_proofs.transitions import L_IN, L_OUT, W_Q
 from dlpm_proofs.witness import Demonstration, call
@@ -100,6 +111,7 @@ def floor_obligations(router: type[D2LPM] = D2LPM) -> Iterator[Obligation]:
                 all_of(below_ceiling(before(workers), PAID), above_floor(before(workers), PAID)),
             ),
         )
+        yield possible("all this can hold", given, TRUE, {**ROUTER_SAMPLE, "ceiling": 5, "floor": -18})
         first, second = before(workers)[:2]
         for account in before(workers):
             yield claim("no counter is below the floor", given, at_least(account.credit, FLOOR.symbol), products)
