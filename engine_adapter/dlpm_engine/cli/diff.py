@@ -58,9 +58,7 @@ def diff(
     ] = None,
     cases: Annotated[
         int | None,
-        typer.Option(
-            metavar="N", help=f"Generated cases, in chunks of {CASES}. Without --seconds: {ENOUGH_CASES}."
-        ),
+        typer.Option(metavar="N", help=f"Generated cases, in chunks of {CASES}. Without --seconds: {ENOUGH_CASES}."),
     ] = None,
     seconds: Annotated[float | None, typer.Option(metavar="S", help="Begin new chunks for so long.")] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Of the generated cases.")] = 0,
@@ -75,9 +73,7 @@ def diff(
     ] = None,
     least_kinds: Annotated[
         int | None,
-        typer.Option(
-            metavar="N", help=f"Kinds of decision to reach. Without it: all, from {ENOUGH_CASES} cases."
-        ),
+        typer.Option(metavar="N", help=f"Kinds of decision to reach. Without it: all, from {ENOUGH_CASES} cases."),
     ] = None,
     case_seconds: Annotated[
         float, typer.Option(metavar="S", help="Longest time for one case: then the engine is taken to hang.")

@@ -18,7 +18,9 @@ import typer
 from typer.exceptions import TyperException
 
 from dlpm.errors import InputError
+from dlpm_engine.cli import bench as bench_command
 from dlpm_engine.cli import check as check_command
+from dlpm_engine.cli import diff as diff_command
 from dlpm_engine.cli import run as run_command
 from dlpm_engine.cli import verify as verify_command
 
@@ -54,6 +56,8 @@ def _options(
 run_command.register(app)
 check_command.register(app)
 verify_command.register(app)
+diff_command.register(app)
+bench_command.register(app)
 
 
 def execute(arguments: Sequence[str]) -> int:
