@@ -194,9 +194,9 @@ def bounded_runs() -> tuple[Demonstration, ...]:
             plain, _ = replay_cluster(setting, requests, f"plain-{length}")
             drifted = widest(moments(plain), G, F)
             story = (
-                f"The run that drains worker 0 for f, {length} calls a chain, updates {late} late: {cluster.moves} requests"
-                " move.",
-                f"The largest gap while both wait somewhere is {gap}, at most {limit}; under plain D2LPM it is {drifted}."",
+                f"The run that drains worker 0 for f, {length} calls a chain, updates {late} late.",
+                f"{cluster.moves} requests move. The largest gap while both wait somewhere is {gap}, at most {limit};"
+                f" under plain D2LPM it is {drifted}.",
             )
             shown.append(Demonstration(f"{late} late, length {length}: gap {gap}", story, gap <= limit < drifted, run))
     return tuple(shown)
@@ -215,8 +215,8 @@ def early_binding() -> tuple[Demonstration, ...]:
     story = (
         "The same requests, under one shared ledger, each staying where it was sent: worker 0 stands idle with g's"
         " requests in its queue while f has credit and waits at worker 1.",
-        f"The gap is {gap}, at most {limit}; but the run takes {ends[0]} seconds. With {cluster.moves} requests taken over"
-        f" by the other worker it takes {ends[1]}.",
+        f"The gap is {gap}, at most {limit}; but the run takes {ends[0]} seconds. With {cluster.moves} requests moved"
+        f" it takes {ends[1]}.",
     )
     shown.append(
         Demonstration("a shared ledger without moves idles", story, gap <= limit and ends[0] > 2 * ends[1], still)
@@ -241,8 +241,8 @@ E9_COUNTERS = Theorem(
     statement="q <= Q and q >= 1 - U* - (|W| - 1) (w_q (M - 1) + d C), for a client's true counter over all workers.",
     hypotheses=MEDIUM,
     expected=Verdict.PROVED,
-    checked="Views exceed the true counter by what is on its way, and no more: an inductive invariant of visits, forwards,"
-    " finishes, refills, deliveries and arrivals; with it the floor. For d = 0 runs reach it.",
+    checked="Views exceed the true counter by what is on its way, and no more: an inductive invariant of visits,"
+    " forwards, finishes, refills, deliveries and arrivals; with it the floor. For d = 0 runs reach it.",
     argued=SYMMETRY,
     obligations=counters,
     demonstrations=floor_reached,
@@ -289,8 +289,8 @@ E9_EARLY = Theorem(
     id="E9/early-binding",
     title="A bound without moving requests",
     source="ours",
-    statement="Workers that never idle while their own queue holds a request, and requests that stay where they were sent,"
-    " can keep a bounded gap between clients that wait somewhere.",
+    statement="Workers that never idle while their own queue holds a request, and requests that stay where they were"
+    " sent, can keep a bounded gap between clients that wait somewhere.",
     hypotheses=("requests are bound to workers when they arrive", "no worker idles beside its own queue"),
     expected=Verdict.REFUTED,
     checked="Replayed for D2LPM: the gap grows. Under a shared ledger without moves it is bounded, and a worker idles.",
