@@ -105,7 +105,6 @@ class GapTracker:
         Its forward step is on no straight line with those before and after. O(backlogged clients * served clients).
         """
         for client in served:
-            self._last_jump = None
             self.jump(client, 0, line)
         self._bent.update(self._backlogged)
 

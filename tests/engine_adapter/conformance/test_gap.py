@@ -103,11 +103,17 @@ moves: st.SearchStrategy[Move] = st.one_of(
     st.tuples(st.just("forward"), st.just("A"), st.just(0)),
     st.tuples(st.just("uneven"), st.dictionaries(one_of_few | names, st.integers(0, 4), max_size=4)),
 )
-plans = st.lists(moves, min_size=4, max_size=60)
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> list[Move]:
+    """Some requests run and somebody is backlogged; then anything."""
+    running: list[Move] = [("admit", name, 1) for name in draw(st.lists(one_of_few, max_size=6))]
+    return [*running, ("begin", draw(one_of_few), 0), *draw(st.lists(moves, min_size=4, max_size=50))]
 
 
 @settings(max_examples=200)
-@given(plans, st.integers(0, 40))
+@given(plans(), st.integers(0, 40))
 def test_a_lead_is_found_in_the_very_event_that_takes_it_above_the_bound(plan: Sequence[Move], bound: int) -> None:
     replay = Replay(GapTracker(bound))
     for move in plan:
@@ -120,7 +126,7 @@ def test_a_lead_is_found_in_the_very_event_that_takes_it_above_the_bound(plan: S
 
 
 @settings(max_examples=200)
-@given(plans, st.integers(0, 20))
+@given(plans(), st.integers(0, 20))
 def test_after_a_report_the_intervals_of_that_client_begin_anew(plan: Sequence[Move], bound: int) -> None:
     replay = Replay(GapTracker(bound))
     for move in plan:
@@ -132,7 +138,7 @@ def test_after_a_report_the_intervals_of_that_client_begin_anew(plan: Sequence[M
 
 
 @settings(max_examples=200)
-@given(plans, st.integers(0, 20))
+@given(plans(), st.integers(0, 20))
 def test_a_reported_lead_names_who_got_ahead_and_since_when(plan: Sequence[Move], bound: int) -> None:
     replay = Replay(GapTracker(bound))
     at_line = [replay.naive.moments[-1]]
@@ -167,7 +173,7 @@ B_GETS_AHEAD: list[Move] = [("forward", "A", 0)] * 6
     "before",
     [
         # A is ahead at the end of its decoding, and the peak lies where its requests leave.
-        [("admit", "A", 1), ("admit", "A", 1), ("forward", "A", 0), ("leave", "A", 0), ("leave", "A", 0)],
+        [("admit", "A", 1)] * 3 + [("forward", "A", 0)] * 3 + [("leave", "A", 0)] * 3,
         # The peak lies after A's last admission, in the middle of B's decoding.
         [("forward", "A", 0), ("admit", "A", 9), ("leave", "A", 0)],
         # A decodes between two admissions of B: the second of them looks again.
@@ -196,6 +202,13 @@ def test_the_lead_counts_from_where_the_one_behind_stood_best(before: list[Move]
     replay = Replay(GapTracker(largest - 1))
     found = [lead for move in plan for lead in replay.play(move)]
     assert [(lead.behind.id, lead.ahead.id, lead.amount) for lead in found] == [("A", "B", largest)]
+
+
+def test_who_is_served_again_after_a_backlog_began_gets_ahead_from_there() -> None:
+    """B was the last to be served before A's backlog began, and does not run when it begins."""
+    replay = Replay(GapTracker(8))
+    plan: list[Move] = [("admit", "B", 1), ("leave", "B", 0), ("begin", "A", 0), ("admit", "B", 9)]
+    assert [lead.amount for move in plan for lead in replay.play(move)] == [9]
 
 
 def test_who_is_not_backlogged_is_not_left_behind() -> None:
