@@ -53,7 +53,7 @@ def test_every_command_of_the_tutorial_prints_what_it_says(repository: Path, tmp
                 ]
                 assert starts, f"{command} does not print:\n{stretch}\nbut:\n" + "\n".join(printed)
                 place = starts[0] + len(lines)
-    assert commands == 6
+    assert commands == 7
 
 
 @pytest.mark.parametrize("page", ["tutorial.md", "results.md", "benchmarks.md", "formats/results.md"])
