@@ -167,22 +167,26 @@ def draw_figure_7(rows: Sequence[Row], path: Path) -> None:
 
 
 def draw_sweeps(rows: Sequence[Row], path: Path) -> None:
-    """Throughput and fairness over the worker quantum, and throughput over the clients [DLPM Fig. 10, 11]."""
+    """Throughput over the worker quantum, with both kinds of prefixes, and over the clients [DLPM Fig. 10, 11]."""
     from matplotlib.figure import Figure
 
     def paint(figure: Figure) -> None:
-        quantum, fairness, clients = figure.subplots(1, 3)
-        for axes, name, title in ((quantum, "service_rate", "service (tokens/s)"), (fairness, "jain", "Jain index")):
-            ours = [row for row in rows if row.figure == "10" and row.x]
-            axes.plot(
-                [row.x for row in ours], [getattr(row, name) for row in ours], "s-", color=COLOURS[D2LPM], label=D2LPM
-            )
+        own, shared, clients = figure.subplots(1, 3)
+        for axes, name, title in (
+            (own, "10", "a prefix for each program"),
+            (shared, "10 shared", "one for each client"),
+        ):
+            ours = [row for row in rows if row.figure == name and row.x]
+            places = [row.x for row in ours]
+            axes.plot(places, [row.service_rate for row in ours], "s-", color=COLOURS[D2LPM], label=D2LPM)
             for row in rows:
-                if row.figure == "10" and not row.x:
-                    axes.axhline(getattr(row, name), color=COLOURS[row.system], linestyle="--", label=row.system)
+                if row.figure == name and not row.x:
+                    axes.axhline(row.service_rate, color=COLOURS[row.system], linestyle="--", label=row.system)
             axes.set_xlabel("worker quantum (tokens)")
-            axes.set_ylabel(title)
-        fairness.legend(frameon=False, fontsize=7)
+            axes.set_ylabel("service (tokens/s)")
+            axes.set_ylim(bottom=0)
+            axes.set_title(title, loc="left", fontsize=8)
+        own.legend(frameon=False, fontsize=7)
         for system in ("DLPM", "LPM", "VTC"):
             line = [row for row in rows if row.figure == "11" and row.system == system]
             clients.plot(
