@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
 
 from dlpm_proofs.solvers import Feasibility
 from dlpm_proofs.terms import (
@@ -174,7 +174,15 @@ def covering(paths: Sequence[Path[Result]]) -> Formula:
     return Or(tuple(path.condition() for path in paths))
 
 
-class SymInt(int):
+if TYPE_CHECKING:
+    _Integer = int
+else:
+    # A real subclass of `int` would have a value, which `range` and the like read without asking. So it only says that
+    # it is an `int` (see `__class__` below), and whatever needs a value fails.
+    _Integer = object
+
+
+class SymInt(_Integer):
     """An `int` whose value is a polynomial. It adds, multiplies, compares, divides with rest, and refuses all else."""
 
     poly: Poly
@@ -182,10 +190,16 @@ class SymInt(int):
 
     def __new__(cls, exploration: Exploration, value: Poly) -> SymInt:
         """Wrap ``value``; ``exploration`` decides its comparisons."""
-        self = super().__new__(cls, 0)
+        self = super().__new__(cls)
         self.poly = value
         self.exploration = exploration
         return self
+
+    if not TYPE_CHECKING:
+
+        @property
+        def __class__(self) -> type[int]:
+            return int
 
     def _of(self, value: Poly) -> SymInt:
         return SymInt(self.exploration, value)
