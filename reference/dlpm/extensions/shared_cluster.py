@@ -61,7 +61,7 @@ class _Candidate:
 class SharedCluster(Cluster):
     """A cluster with one ledger. Deterministic.
 
-    ``moves`` counts requests that changed workers.
+    ``ledger`` is what the workers share; ``moves`` counts requests that changed workers.
     """
 
     def __init__(
@@ -86,12 +86,12 @@ class SharedCluster(Cluster):
         self.moves = 0
         self._workers = tuple(workers)
         self._moving_router = router
-        self._ledger = ledger
+        self.ledger = ledger
         self._moving = moving
 
     def _dispatch(self, release_us: int, request: Request) -> None:
         """The keeper hears of an arrival at once: it sits at the router."""
-        self._ledger.arrived(request.client)
+        self.ledger.arrived(request.client)
         super()._dispatch(release_us, request)
 
     def _begin_steps(self) -> None:
@@ -101,10 +101,10 @@ class SharedCluster(Cluster):
                 self._take_in(replica)
         happened = True
         while happened:
-            before = (self._ledger.changes, self.moves)
+            before = (self.ledger.changes, self.moves)
             self._begin_where(credited=True)
             self._begin_where(credited=False)
-            happened = before != (self._ledger.changes, self.moves)
+            happened = before != (self.ledger.changes, self.moves)
 
     def _begin_where(self, *, credited: bool) -> None:
         """Begin a step at every free worker that has, or has not, a credited client in its queue."""
@@ -116,11 +116,11 @@ class SharedCluster(Cluster):
             if not replica.worker.idle():
                 self._begin_step(replica, index)
             if not replica.stepping:
-                self._ledger.flush(index)
+                self.ledger.flush(index)
 
     def _has_credited(self, index: int) -> bool:
         """Does ``index`` have a queued client with credit, as it sees it? O(queued clients)."""
-        view = self._ledger.views[index]
+        view = self.ledger.views[index]
         return any(view.has_credit(client) for client in self._workers[index].queued_clients())
 
     def _move_in(self, target: int) -> None:
@@ -140,12 +140,12 @@ class SharedCluster(Cluster):
             extend = request.input_tokens - best.matched_here
             room -= extend + request.max_output
             client = request.client
-            spent[client] = spent.get(client, 0) + self._ledger.views[target].cost.extend(extend)
+            spent[client] = spent.get(client, 0) + self.ledger.views[target].cost.extend(extend)
 
     def _candidates(self, target: int, room: int, spent: dict[ClientId, int]) -> list[_Candidate]:
         """Requests queued elsewhere that ``target`` could admit now, as far as it knows."""
         worker = self._workers[target]
-        deficits = self._ledger.views[target].deficits
+        deficits = self.ledger.views[target].deficits
         found = []
         for source, other in enumerate(self._workers):
             if source == target:
