@@ -52,3 +52,20 @@ def late_unit(cost: CostModel, tight: int, delay: int, max_running: int) -> int:
     not heard of. Extend tokens are charged at once. ``max_running`` is ``B``.
     """
     return tight + cost.output(max_running * delay)
+
+
+# -- E6: churn ---------------------------------------------------------------------------------------------------------
+
+
+def refills_until_forgotten(quantum: int, floor: int) -> int:
+    """How many refills pay off the deepest debt of an idle client: it is forgotten after that many, at the latest."""
+    return (quantum - 1 - floor) // quantum
+
+
+def remembered_clients(active: int, quantum: int, floor: int) -> int:
+    """The most clients that debt keeping remembers, if never more than ``active`` are queued, running or just finished.
+
+    Who has debt was active at one of the latest `refills_until_forgotten` refills: without a refill nobody has credit
+    to spend, and each later one pays a quantum.
+    """
+    return active * (1 + refills_until_forgotten(quantum, floor))
