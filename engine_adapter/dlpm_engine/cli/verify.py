@@ -43,6 +43,12 @@ def verify(
         typer.Option(metavar="DIR", help="Write the workload and the event log of every witness."),
     ] = None,
     mutants: Annotated[bool, typer.Option(help="Also check that changed algorithms fail their theorems.")] = True,
+    params: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Instead: the bounds that hold for an engine's own numbers, and those that do not."
+        ),
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say each theorem in words.")] = False,
     jobs: Annotated[
         int | None, typer.Option(metavar="N", help="Processes. Without it: one a processor.", min=1)
@@ -57,6 +63,9 @@ def verify(
     from dlpm_proofs import report
     from dlpm_proofs.run import chosen, decide_all, write_all_smt2, write_witnesses
 
+    if params is not None:
+        _print_guarantees(Path(params), json_file)
+        return
     theorems = chosen(theorem or ())
     console = output_console(json_file)
     if explain:
@@ -83,3 +92,20 @@ def verify(
             stream.write(report.junit(results))
     if any(result.problems() for result in results):
         raise typer.Exit(1)
+
+
+def _print_guarantees(path: Path, json_file: str | None) -> None:
+    """The bounds for one engine's numbers, as a list, and as JSON where asked for."""
+    from dlpm_proofs.engine_params import guarantees, read_params, to_json
+
+    engine = read_params(path)
+    console = output_console(json_file)
+    say(
+        console,
+        f"{engine.engine}: what its numbers promise (weighted tokens; `dlpm verify` proves the theorems named)\n",
+    )
+    for one in guarantees(engine):
+        verdict = "holds" if one.holds else "DOES NOT HOLD"
+        say(console, f"{verdict:14}{one.claim}\n{'':14}  {one.theorem}: {one.reason}")
+    if json_file is not None:
+        write_json(json_file, to_json(engine))
