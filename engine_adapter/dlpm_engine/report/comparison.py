@@ -54,6 +54,7 @@ def comparison(results: Sequence[RunResult]) -> tuple[Sheet, ...]:
 
 def notes(results: Sequence[RunResult], setup: Setup) -> tuple[str, ...]:
     """What a reader of the tables has to know, and what went wrong. O(runs)."""
+    clients = max(len(result.summary.clients) for result in results)
     lines = [
         f"{result.choice.label} ended early, with {result.summary.finished:,} of {len(setup.workload.requests):,} "
         f"requests finished: {result.failure}"
@@ -71,8 +72,13 @@ def notes(results: Sequence[RunResult], setup: Setup) -> tuple[str, ...]:
             )
     if any(result.bound is not None for result in results) and setup.config.memory.kind != Reserving.kind:
         lines.append("The proof of the bound needs reserving memory, which this run does not have.")
+    if clients > 1 and not any(amount(result.max_gap) for result in results):
+        lines.append(
+            "No client got ahead of another that was waiting, too: requests hardly waited, whatever the policy."
+        )
+    if any(result.summary.jain is None for result in results):
+        lines.append("There is no Jain index, because there was no time at which all clients were active.")
     watched = max(result.summary.watched_clients for result in results)
-    clients = max(len(result.summary.clients) for result in results)
     if watched < clients:
         lines.append(f"Gaps were looked for among the first {watched} of {clients} clients.")
     return tuple(lines)
@@ -163,5 +169,5 @@ def _largest_clients(result: RunResult) -> list[ClientId]:
 
 
 def _short(name: ClientId) -> str:
-    """A client's name as a column header."""
-    return name if len(name) <= _NAME_WIDTH else f"{name[: _NAME_WIDTH - 1]}…"
+    """A client's name as a column header: its end, in which names made by programs differ."""
+    return name if len(name) <= _NAME_WIDTH else f"…{name[1 - _NAME_WIDTH :]}"

@@ -40,8 +40,8 @@ class Sheet:
         return "\n".join(text)
 
     def rich(self) -> Table:
-        """The same for a terminal."""
-        table = Table(title=self.title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        """The same for a terminal, without the title, which may be wider."""
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
         for place, name in enumerate(self.header):
             table.add_column(Text(name), justify="left" if place == 0 else "right", no_wrap=place == 0)
         for row in self.rows:
@@ -53,6 +53,8 @@ def show(console: Console, sheets: Sequence[Sheet]) -> None:
     """Print sheets one below the other: as tables on a terminal, plain otherwise."""
     for sheet in sheets:
         if console.is_terminal:
+            if sheet.title:
+                console.print(Text(sheet.title, style="bold"))
             console.print(sheet.rich())
         else:
             console.print(sheet.plain(), "\n", sep="", soft_wrap=True)

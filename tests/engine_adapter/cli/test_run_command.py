@@ -279,8 +279,21 @@ def test_names_in_a_log_are_never_taken_for_markup(dlpm: CommandLine, tmp_path: 
         )
     workload.write_text("\n".join(lines) + "\n", "utf-8")
     outcome = dlpm("run", workload, "--policy", "lpm")
-    assert "[red]eve[/r…" in outcome.out
+    assert "…d]eve[/red]" in outcome.out
     assert ":100:" in outcome.out
+
+
+def test_what_a_quiet_run_cannot_say_is_said(dlpm: CommandLine, tmp_path: Path) -> None:
+    workload = tmp_path / "quiet.jsonl"
+    lines = ['{"schema":"dlpm.workload/1","block_size":1}']
+    for number, client in enumerate("AB"):
+        request = {"id": client, "client": client, "arrival": 100 * number, "prompt": [number]}
+        lines.append(json.dumps({**request, "output": 1, "max_output": 1}))
+    workload.write_text("\n".join(lines) + "\n", "utf-8")
+    quiet = dlpm("run", workload)
+    assert "No client got ahead" in quiet.out and "no Jain index" in quiet.out
+    busy = dlpm("run", *CROWDED)
+    assert "No client got ahead" not in busy.out and "no Jain index" not in busy.out
 
 
 def test_halving_all_times_halves_the_span_of_arrivals(dlpm: CommandLine) -> None:
