@@ -16,9 +16,22 @@ from dlpm.ledger import Quanta
 from dlpm.policies.dlpm import visit
 from dlpm.request import ClientId
 from dlpm_proofs.postcondition import postcondition
-from dlpm_proofs.solve import Named, Obligation
+from dlpm_proofs.solve import Named, Obligation, possible
 from dlpm_proofs.symbolic import Exploration, SymInt
-from dlpm_proofs.terms import Formula, Not, Poly, Products, all_of, at_least, at_most, between, equal, implies, poly
+from dlpm_proofs.terms import (
+    TRUE,
+    Formula,
+    Not,
+    Poly,
+    Products,
+    all_of,
+    at_least,
+    at_most,
+    between,
+    equal,
+    implies,
+    poly,
+)
 from dlpm_proofs.transitions import (
     CLIENTS,
     EXTEND,
@@ -128,6 +141,13 @@ def surroundings() -> tuple[Named, ...]:
     )  # fmt: skip
 
 
+SHARED_SAMPLE = {
+    "w_e": 1, "w_q": 2, "L_in": 3, "L_out": 4, "M": 8, "B": 3, "N": 3, "d": 1, "C": 6,
+    "Q_f": 5, "Q_g": 5, "Q_other": 5,
+}  # fmt: skip
+"""Parameters small enough to look at."""
+
+
 class Sharing:
     """Runs the transitions of one shared ledger, and asks an invariant of each."""
 
@@ -202,6 +222,7 @@ class Sharing:
         assumed = (*self._assumed, *contract)
         exploration = Exploration([formula for _, formula in assumed])
         yield from postcondition(name, assumed, exploration, lambda: body(exploration), SHARED_PRODUCTS)
+        yield possible(f"{name}: it can happen", assumed, TRUE, SHARED_SAMPLE)
 
     def _visit(self, client: ClientId) -> Iterator[Obligation]:
         """A visit of a queued request of ``client`` at a."""

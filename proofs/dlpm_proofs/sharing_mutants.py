@@ -8,14 +8,9 @@ from functools import partial
 from dlpm.extensions.shared_ledger import LedgerView, SharedLedger, Update
 from dlpm.ledger import Ledger
 from dlpm.request import ClientId
+from dlpm_proofs.sharing import SHARED_SAMPLE
 from dlpm_proofs.solve import Obligation
 from dlpm_proofs.theorem import Mutant
-
-SHARED_SAMPLE = {
-    "w_e": 1, "w_q": 2, "L_in": 3, "L_out": 4, "M": 8, "B": 3, "N": 3, "d": 1, "C": 6,
-    "Q_f": 5, "Q_g": 5, "Q_other": 5,
-}  # fmt: skip
-"""Parameters small enough to look at."""
 
 
 class _Deaf(LedgerView):

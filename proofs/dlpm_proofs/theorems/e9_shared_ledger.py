@@ -20,13 +20,14 @@ from dlpm_proofs.sharing import (
     LARGEST,
     LATE,
     SHARED_PRODUCTS,
+    SHARED_SAMPLE,
     WORKERS,
     Shared,
     Sharing,
     State,
     surroundings,
 )
-from dlpm_proofs.sharing_mutants import SHARED_SAMPLE, to_be_noticed
+from dlpm_proofs.sharing_mutants import to_be_noticed
 from dlpm_proofs.solve import Named, Obligation, claim, possible
 from dlpm_proofs.terms import TRUE, Formula, Poly, absolute_at_most, all_of, at_least, at_most, between, equal
 from dlpm_proofs.theorem import Theorem, Verdict
@@ -218,9 +219,7 @@ def early_binding() -> tuple[Demonstration, ...]:
         f"The gap is {gap}, at most {limit}; but the run takes {ends[0]} seconds. With {cluster.moves} requests moved"
         f" it takes {ends[1]}.",
     )
-    shown.append(
-        Demonstration("a shared ledger without moves idles", story, gap <= limit and idle, still)
-    )
+    shown.append(Demonstration("a shared ledger without moves idles", story, gap <= limit and idle, still))
     return tuple(shown)
 
 
@@ -289,12 +288,12 @@ E9_EARLY = Theorem(
     id="E9/early-binding",
     title="A bound without moving requests",
     source="ours",
-    statement="Workers that never idle while their own queue holds a request, and requests that stay where they were"
-    " sent, can keep a bounded gap between clients that wait somewhere.",
-    hypotheses=("requests are bound to workers when they arrive", "no worker idles beside its own queue"),
+    statement="Requests bound to workers on arrival can be scheduled so that no worker idles while a request waits,"
+    " and yet the gap between clients that wait somewhere stays bounded.",
+    hypotheses=("the router does not know output lengths", "requests stay where they were sent", "three equal workers"),
     expected=Verdict.REFUTED,
     checked="Replayed for D2LPM: the gap grows. Under a shared ledger without moves it is bounded, and a worker idles.",
-    argued="Whatever the ledger: a worker whose queue holds only g must serve g or idle (docs/d2lpm.md).",
+    argued="For any router and ledger: outputs can be such that f waits at one worker; the others idle or serve g.",
     obligations=tuple,
     demonstrations=early_binding,
 )
