@@ -247,6 +247,6 @@ def corpus() -> Mapping[str, Case]:
             config = replace(plain.config, block_size=block_size)
             cases[label] = Case(label, config, hashed(workload, partial=partial))
     crowd = "a thousand clients, one request each"
-    requests = tuple(_request(k, f"c{k:03}", [k % 7, k % 11, k], 1) for k in range(1000))
-    cases[crowd] = Case(crowd, replace(_PLAIN, kv_tokens=100, quantum=3, max_running=16), requests)
+    many = tuple(_request(k, f"c{k:03}", [k % 7, k % 11, k], 1) for k in range(1000))
+    cases[crowd] = Case(crowd, replace(_PLAIN, kv_tokens=100, quantum=3, max_running=16), many)
     return cases

@@ -11,24 +11,28 @@ from dlpm_engine.differential.reference_engine import ReferenceEngine
 
 REFERENCE = "reference"
 TENSOR = "tensor"
+BATCHED = "tensor-batched"
 FAULT_MARK = "+"
 OBJECT_MARK = ":"
 DEVICE_MARK = "@"
 
 
 def make_engine(name: str) -> EngineAdapter:
-    """A fresh engine: a name of `KNOWN`, ``tensor+FAULT`` with a planted fault, or ``module:class`` of your own.
+    """A fresh engine: ``reference``, ``tensor``, ``tensor-batched``, ``tensor@cuda`` (batched, on a device),
+    ``tensor+FAULT`` with a planted fault, or ``module:class`` of your own.
 
     Raises:
         InputError: there is no such engine or fault, or what it needs is not installed.
     """
     if OBJECT_MARK in name:
         return _imported(name)
+    if name == BATCHED or DEVICE_MARK in name:
+        return _batched(name)
     base, _, fault = name.partition(FAULT_MARK)
     if base == REFERENCE and not fault:
         return ReferenceEngine()
     if base != TENSOR:
-        expected = f"{REFERENCE}, {TENSOR}, {TENSOR}{FAULT_MARK}FAULT or module:class"
+        expected = f"{REFERENCE}, {TENSOR}, {BATCHED}, {TENSOR}{FAULT_MARK}FAULT or module:class"
         raise InputError(f"expected {expected}, found {name!r}", field="engine")
     try:
         from dlpm_engine.differential.fault import FaultyEngine
@@ -42,6 +46,18 @@ def make_engine(name: str) -> EngineAdapter:
     if fault not in FAULTS:
         raise InputError(f"expected one of {', '.join(FAULTS)}, found {fault!r}", field="engine")
     return FaultyEngine(FAULTS[fault])
+
+
+def _batched(name: str) -> EngineAdapter:
+    """The scheduler whose whole state is on a device: ``tensor-batched``, or ``tensor@cuda``."""
+    base, _, device = name.partition(DEVICE_MARK)
+    if base not in {TENSOR, BATCHED}:
+        raise InputError(f"expected {TENSOR} or {BATCHED} on a device, found {name!r}", field="engine")
+    try:
+        from dlpm_engine.tensor.batched.engine import BatchedEngine
+    except ModuleNotFoundError as error:
+        raise InputError(f"{name} needs torch: pip install 'dlpm[torch]'", field="engine") from error
+    return BatchedEngine(device or "cpu")
 
 
 def _imported(name: str) -> EngineAdapter:

@@ -1,0 +1,74 @@
+"""What happened in a step of every instance, written by tensor operations and read when somebody asks."""
+
+from __future__ import annotations
+
+import torch
+
+from dlpm_engine.tensor.exact import INT64
+
+REFILL, ADMIT, PREEMPT, EVICT, OUTPUT, FINISH = range(1, 7)
+KIND, SLOT, FIRST, SECOND = range(4)
+_FIELDS = 4
+
+
+class Tape:
+    """Events of the step so far, int64 ``[fields, instances, events]``; the fields depend on the kind.
+
+    Beside each event, all deficits after it, ``[instances, events, clients]``, and which clients it concerns. The last
+    place along `events` takes what belongs to no event.
+    """
+
+    def __init__(self, instances: int, clients: int, device: torch.device) -> None:
+        """An empty tape."""
+        self._everyone = torch.arange(instances, device=device)
+        self._events = torch.zeros((_FIELDS, instances, 2), dtype=INT64, device=device)
+        self._deficits = torch.zeros((instances, 2, clients), dtype=INT64, device=device)
+        self._concerned = torch.zeros((instances, 2, clients), dtype=torch.bool, device=device)
+        self._count = torch.zeros(instances, dtype=INT64, device=device)
+        self._most = 0
+
+    def rewind(self, clients: int) -> None:
+        """A step begins, in which there are so many clients at most. O(1) unless there are more than before."""
+        self._count.zero_()
+        self._most = 0
+        missing = clients - self._deficits.shape[2]
+        if missing > 0:
+            self._deficits = torch.nn.functional.pad(self._deficits, (0, missing))
+            self._concerned = torch.nn.functional.pad(self._concerned, (0, missing))
+
+    def write(
+        self,
+        where: torch.Tensor,
+        kind: int,
+        deficits: torch.Tensor,
+        *,
+        slot: torch.Tensor | None = None,
+        first: torch.Tensor | None = None,
+        second: torch.Tensor | None = None,
+        concerned: torch.Tensor | None = None,
+    ) -> None:
+        """An event in the instances ``where``; all values are ``[instances]`` or ``[instances, clients]``. O(clients)."""
+        if self._most + 1 >= self._events.shape[2]:
+            room = self._events.shape[2]
+            self._events = torch.nn.functional.pad(self._events, (0, room))
+            self._deficits = torch.nn.functional.pad(self._deficits, (0, 0, 0, room))
+            self._concerned = torch.nn.functional.pad(self._concerned, (0, 0, 0, room))
+        place = torch.where(where, self._count, self._events.shape[2] - 1)
+        self._events[KIND, self._everyone, place] = kind
+        for field, values in ((SLOT, slot), (FIRST, first), (SECOND, second)):
+            if values is not None:
+                self._events[field, self._everyone, place] = values
+        self._deficits[self._everyone, place] = deficits
+        if concerned is not None:
+            self._concerned[self._everyone, place] = concerned
+        self._count += where
+        self._most += 1
+
+    def read(self, instance: int) -> tuple[list[list[int]], list[list[int]], list[list[bool]]]:
+        """Fields, deficits and concerned clients of each event of an instance, in order. One device synchronisation."""
+        count = int(self._count[instance])
+        return (
+            self._events[:, instance, :count].T.tolist(),
+            self._deficits[instance, :count].tolist(),
+            self._concerned[instance, :count].tolist(),
+        )
