@@ -117,7 +117,7 @@ class Prover:
         """Discharge, replay and control one theorem."""
         started = time.perf_counter()
         outcomes = tuple(self._discharge(obligation) for obligation in theorem.obligations())
-        demonstrations = tuple(theorem.demonstrations())
+        demonstrations = _shown(theorem)
         mutants = tuple(self._try(mutant) for mutant in theorem.mutants) if self._with_mutants else ()
         return Result(theorem, outcomes, demonstrations, mutants, time.perf_counter() - started)
 
@@ -138,3 +138,11 @@ class Prover:
             if outcome.finding is Finding.POSSIBLE:
                 return MutantResult(mutant, obligation.name, time.perf_counter() - started)
         return MutantResult(mutant, None, time.perf_counter() - started)
+
+
+def _shown(theorem: Theorem) -> tuple[Demonstration, ...]:
+    """Replay the demonstrations of a theorem; one that raises is not confirmed."""
+    try:
+        return tuple(theorem.demonstrations())
+    except Exception as error:  # a broken reference may raise anything: that is a finding, not a failure of ours
+        return (Demonstration(f"a run ends in {error!r}", (), False),)
