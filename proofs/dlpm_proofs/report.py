@@ -14,7 +14,7 @@ from dlpm_proofs.timeline import timeline
 
 SCHEMA = "dlpm.verdicts/1"
 HEADER = ("theorem", "claim", "source", "verdict", "z3 s", "cvc5 s", "proved", "shown", "mutants")
-STORY_LINES = 24
+STORY_LINES = 12
 """A timeline longer than this is cut in the middle."""
 
 
@@ -52,12 +52,15 @@ def solver_status(result: Result, solver: str) -> str:
 
 
 def story(result: Result) -> tuple[str, ...]:
-    """A refuted claim's counterexamples told in words, each with its timeline; and whatever went wrong."""
+    """A refuted claim's counterexamples told in words, the first with its timeline; and whatever went wrong.
+
+    Later ones vary the first: longer runs, other weights. `--witnesses` writes them all.
+    """
     lines: list[str] = []
     if result.theorem.expected is Verdict.REFUTED:
-        for shown in result.demonstrations:
+        for number, shown in enumerate(result.demonstrations):
             lines += [f"{result.theorem.id}: {shown.name}", *(f"  {sentence}" for sentence in shown.story)]
-            if shown.replay is not None:
+            if shown.replay is not None and number == 0:
                 lines += [f"    {line}" for line in _shortened(timeline(shown.replay.events))]
     if result.problems():
         lines += [f"{result.theorem.id}: not as expected ({result.theorem.expected})"]
