@@ -170,14 +170,14 @@ class Sharing:
 
     def obligations(self) -> Iterator[Obligation]:
         """Everything that worker a, the keeper and the medium can do."""
+        for sender, name in ((A, "a"), (B, "b"), (REST, "the rest")):
+            yield from self._delivery(sender, name)
+        yield from self._forward()
+        yield from self._refill()
         for client in CLIENTS:
             yield from self._visit(client)
             yield from self._finish(client)
             yield from self._arrival(client)
-        yield from self._forward()
-        yield from self._refill()
-        for sender, name in ((A, "a"), (B, "b"), (REST, "the rest")):
-            yield from self._delivery(sender, name)
 
     def _build(self, exploration: Exploration) -> SharedLedger:
         """Keeper and views as they are before the transition; nothing that was published now is delivered yet."""

@@ -8,6 +8,7 @@ not paid, and no other worker's ledger knows. The refutations let one worker run
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 
 from dlpm import bounds, bounds_cluster
 from dlpm.request import Request
@@ -214,6 +215,7 @@ def _words(found: Drift | None, limit: int) -> str:
     )
 
 
+@cache
 def drained() -> tuple[Demonstration, ...]:
     """Unequal speeds, then equal workers with unequal hit rates."""
     speeds = (
