@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -13,9 +13,10 @@ from dlpm.jsonl import JsonValue
 from dlpm_engine.differential.case import Case, write_case
 from dlpm_engine.differential.corpus import corpus
 from dlpm_engine.differential.coverage import Coverage
+from dlpm_engine.differential.engines import batched_device
 from dlpm_engine.differential.generate import generate
 from dlpm_engine.differential.hunt import Settings, run_case, smallest
-from dlpm_engine.differential.lockstep import Divergence
+from dlpm_engine.differential.lockstep import Divergence, Outcome
 from dlpm_engine.differential.record import Tally
 from dlpm_engine.differential.report import as_json, report
 
@@ -116,9 +117,7 @@ def run_chunk(
     """
     result = ChunkResult(number)
     started = time.monotonic()
-    for case in cases:
-        coverage = Coverage(case.config, case.requests)
-        outcome = run_case(case, settings, coverage)
+    for case, coverage, outcome in _outcomes(cases, settings):
         result.tally.add(outcome.tally)
         result.kinds.update(coverage.reached)
         result.out_of_range += outcome.out_of_range
@@ -132,6 +131,21 @@ def run_chunk(
             break
     result.seconds = time.monotonic() - started
     return result
+
+
+def _outcomes(cases: Iterable[Case], settings: Settings) -> Iterator[tuple[Case, Coverage, Outcome]]:
+    """Compare on each case: one after the other, or all at once where the engine schedules many instances."""
+    device = batched_device(settings.engine)
+    if device is None:
+        for case in cases:
+            coverage = Coverage(case.config, case.requests)
+            yield case, coverage, run_case(case, settings, coverage)
+        return
+    from dlpm_engine.differential.together import compare_together
+
+    everyone = list(cases)
+    coverages = [Coverage(case.config, case.requests) for case in everyone]
+    yield from zip(everyone, coverages, compare_together(everyone, device, settings, coverages), strict=True)
 
 
 def _made_small(case: Case, settings: Settings, save: Path | None) -> dict[str, JsonValue]:

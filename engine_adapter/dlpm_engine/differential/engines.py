@@ -26,8 +26,9 @@ def make_engine(name: str) -> EngineAdapter:
     """
     if OBJECT_MARK in name:
         return _imported(name)
-    if name == BATCHED or DEVICE_MARK in name:
-        return _batched(name)
+    device = batched_device(name)
+    if device is not None:
+        return _batched(name, device)
     base, _, fault = name.partition(FAULT_MARK)
     if base == REFERENCE and not fault:
         return ReferenceEngine()
@@ -48,16 +49,21 @@ def make_engine(name: str) -> EngineAdapter:
     return FaultyEngine(FAULTS[fault])
 
 
-def _batched(name: str) -> EngineAdapter:
-    """The scheduler whose whole state is on a device: ``tensor-batched``, or ``tensor@cuda``."""
-    base, _, device = name.partition(DEVICE_MARK)
-    if base not in {TENSOR, BATCHED}:
-        raise InputError(f"expected {TENSOR} or {BATCHED} on a device, found {name!r}", field="engine")
+def batched_device(name: str) -> str | None:
+    """The device of an engine that schedules many instances at once; ``None`` for other engines."""
+    base, mark, device = name.partition(DEVICE_MARK)
+    if base == BATCHED or (base == TENSOR and mark):
+        return device or "cpu"
+    return None
+
+
+def _batched(name: str, device: str) -> EngineAdapter:
+    """The scheduler whose whole state is on a device."""
     try:
         from dlpm_engine.tensor.batched.engine import BatchedEngine
     except ModuleNotFoundError as error:
         raise InputError(f"{name} needs torch: pip install 'dlpm[torch]'", field="engine") from error
-    return BatchedEngine(device or "cpu")
+    return BatchedEngine(device)
 
 
 def _imported(name: str) -> EngineAdapter:

@@ -126,6 +126,9 @@ class Comparison:
         self._requests = {request.id: request for request in case.requests}
         self._outcome = Outcome()
         self._states = (_EMPTY, _EMPTY)
+        self._now_us = 0
+        self._number = 0
+        self._submitted: tuple[Request, ...] = ()
 
     def run(self) -> Outcome:
         """Run the case to its end, or to the first difference. Both engines are closed afterwards.
@@ -133,37 +136,53 @@ class Comparison:
         Raises:
             InputError: an engine refuses the parameters.
         """
-        reference, engine = self._engines
         try:
-            for either in self._engines:
-                either.configure(self._case.config, full_log=True)
-            self._states = (reference.snapshot(), engine.snapshot())
+            self.begin()
             with time_limit(self._seconds):
-                self._steps()
+                while self.submit_due() and self.step():
+                    pass
         except CaseTimeoutError:
-            self._outcome.unfinished = True
-        finally:
-            for either in self._engines:
-                either.close()
+            self.give_up()
+        return self.end()
+
+    def begin(self) -> None:
+        """Configure both engines.
+
+        Raises:
+            InputError: an engine refuses the parameters.
+        """
+        for either in self._engines:
+            either.configure(self._case.config, full_log=True)
+        self._states = (self._engines[0].snapshot(), self._engines[1].snapshot())
+
+    def end(self) -> Outcome:
+        """Close both engines; what came of the case."""
+        for either in self._engines:
+            either.close()
         self._outcome.tally.cases = 1
         return self._outcome
 
-    def _steps(self) -> None:
-        """Step both engines while there is anything to do."""
-        now_us = 0
-        number = 0
-        while True:
-            state = self._states[0]
-            next_us = self._arrivals.next_us()
-            if not state.queue and not state.running:
-                if next_us is None:
-                    return
-                now_us = max(now_us, next_us)
-            number += 1
-            submitted = tuple(request for _, request in self._arrivals.take_due(now_us))
-            if not self._submit(number, submitted) or not self._step(number, submitted, now_us):
-                return
-            now_us += self._case.step_us
+    def give_up(self) -> None:
+        """The case takes too long."""
+        self._outcome.unfinished = True
+
+    def submit_due(self) -> bool:
+        """Submit what is due before the next step to both; False if the case is over, or they disagree about one."""
+        state = self._states[0]
+        next_us = self._arrivals.next_us()
+        if not state.queue and not state.running:
+            if next_us is None:
+                return False
+            self._now_us = max(self._now_us, next_us)
+        self._number += 1
+        self._submitted = tuple(request for _, request in self._arrivals.take_due(self._now_us))
+        return self._submit(self._number, self._submitted)
+
+    def step(self) -> bool:
+        """One step of both; False if the case is over."""
+        goes_on = self._step(self._number, self._submitted, self._now_us)
+        self._now_us += self._case.step_us
+        return goes_on
 
     def _submit(self, number: int, due: tuple[Request, ...]) -> bool:
         """Submit what is due to both; False if they disagree about a request."""

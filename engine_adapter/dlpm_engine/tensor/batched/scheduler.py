@@ -72,13 +72,7 @@ class BatchedScheduler:
             InputError: a request could never fit; none has joined then.
         """
         for instance, request in requests:
-            kv_tokens = self.parameters.configs[instance].kv_tokens
-            if request.input_tokens + request.max_output > kv_tokens:
-                raise InputError(
-                    f"expected input + max_output <= {kv_tokens} KV tokens, "
-                    f"found {request.input_tokens} + {request.max_output} in request {request.id!r}",
-                    field="max_output",
-                )
+            self.check(instance, request)
         if not requests:
             return
         slots = self.layout.add(requests)
@@ -96,6 +90,20 @@ class BatchedScheduler:
         self.rank[owner, slot] = rank
         self.registered[owner, client] = True
         self._quanta[owner, client] = quantum
+
+    def check(self, instance: int, request: Request) -> None:
+        """Refuse a request that could never fit. O(1).
+
+        Raises:
+            InputError: its input and declared output together exceed the memory of the instance.
+        """
+        kv_tokens = self.parameters.configs[instance].kv_tokens
+        if request.input_tokens + request.max_output > kv_tokens:
+            raise InputError(
+                f"expected input + max_output <= {kv_tokens} KV tokens, "
+                f"found {request.input_tokens} + {request.max_output} in request {request.id!r}",
+                field="max_output",
+            )
 
     def _make_room(self) -> None:
         """Follow the layout to more slots, clients and prefixes."""

@@ -47,7 +47,7 @@ class Tape:
         second: torch.Tensor | None = None,
         concerned: torch.Tensor | None = None,
     ) -> None:
-        """An event in the instances ``where``; all values are ``[instances]`` or ``[instances, clients]``. O(clients)."""
+        """An event in the instances ``where``; values are ``[instances]``, some by client. O(clients)."""
         if self._most + 1 >= self._events.shape[2]:
             room = self._events.shape[2]
             self._events = torch.nn.functional.pad(self._events, (0, room))
@@ -64,11 +64,15 @@ class Tape:
         self._count += where
         self._most += 1
 
-    def read(self, instance: int) -> tuple[list[list[int]], list[list[int]], list[list[bool]]]:
-        """Fields, deficits and concerned clients of each event of an instance, in order. One device synchronisation."""
-        count = int(self._count[instance])
+    def read(self) -> tuple[list[int], list[list[list[int]]], list[list[list[int]]], list[list[list[bool]]]]:
+        """How many events each instance has, and, by instance and event: fields, deficits, clients concerned.
+
+        Places beyond the number of events hold anything. O(instances * events * clients).
+        """
+        used = slice(0, self._most)
         return (
-            self._events[:, instance, :count].T.tolist(),
-            self._deficits[instance, :count].tolist(),
-            self._concerned[instance, :count].tolist(),
+            self._count.tolist(),
+            self._events[:, :, used].permute(1, 2, 0).tolist(),
+            self._deficits[:, used].tolist(),
+            self._concerned[:, used].tolist(),
         )
