@@ -48,9 +48,10 @@ class ClusterSetting(Setting):
 
     def header(self, workload: Workload) -> Header:
         """The first line of the log, with what is known of the cluster."""
-        extra: dict[str, JsonValue] = {"workers": self.workers, "dispatch": self.router}
+        router: dict[str, JsonValue] = {"router": self.router, "workers": self.workers, "notice_delay": 0}
         if self.router != PER_CLIENT:
-            extra["worker_quantum"] = self.worker_quantum
+            router["worker_quantum"] = self.worker_quantum
+        extra: dict[str, JsonValue] = {"dispatch": router}
         return replace(Setting.header(self, workload), level="decisions", extra=extra)
 
 

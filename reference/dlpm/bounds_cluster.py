@@ -71,7 +71,7 @@ def shared_elsewhere(cost: CostModel, kv_tokens: int, largest_update: int, late:
 def shared_floor(tight: int, elsewhere: int, workers: int) -> int:
     """``1 - U* - (|W| - 1) X``: the lowest true counter of a client under a shared ledger with late updates.
 
-    The last worker to let the client in sees a positive counter, too high by what it has not heard of; it then spends up
-    to ``tight`` = U*; and each other worker decodes what it reserved before. ``elsewhere`` is `shared_elsewhere`.
+    The last worker to let the client in sees a positive counter, too high by what it has not heard of; it then spends
+    up to ``tight`` = U*; and each other worker decodes what it reserved before. ``elsewhere`` is `shared_elsewhere`.
     """
     return deficit_floor(tight) - (workers - 1) * elsewhere
