@@ -99,8 +99,8 @@ def outputs_after_admission(kv_tokens: int, max_output: int | None = None, max_r
     """The most output tokens that one client's requests yield after its last admission, without reservations.
 
     After ``s`` more forward steps each of its requests still running holds ``s`` output tokens or more: at most
-    ``(M - 1) // s`` of them fit, and at most ``B`` run. Summed over ``s`` up to ``L_output``, without limits this is about
-    ``M ln M``: memory that a finished request frees is used again. O(sqrt(M)).
+    ``(M - 1) // s`` of them fit, and at most ``B`` run. Summed over ``s`` up to ``L_output``; without limits about
+    ``M ln M``, because memory that a finished request frees is used again. O(sqrt(M)).
     """
     room = kv_tokens - 1
     last = room if max_output is None else min(max_output, room)
@@ -115,7 +115,7 @@ def outputs_after_admission(kv_tokens: int, max_output: int | None = None, max_r
 
 
 def longest_recomputation(max_input: int, kv_tokens: int, max_output: int | None = None) -> int:
-    """The most extend tokens of one admission: a preempted request computes its input and what it had generated again."""
+    """The most extend tokens of one admission: a preempted request recomputes its input and what it had generated."""
     return kv_tokens - 1 if max_output is None else min(max_input + max_output - 1, kv_tokens - 1)
 
 
@@ -149,7 +149,7 @@ def steps_while_waiting(cost: CostModel, service: int) -> int:
 
 
 def vtc_unit_as_printed(cost: CostModel, max_input: int, kv_tokens: int) -> int:
-    """``max(w_p L_input, w_q M)``: how far the counters of two queued clients can be apart, as printed [VTC Lem. 4.3].
+    """``max(w_p L_input, w_q M)``: how far apart queued counters can be, as printed [VTC Thm 4.4, its lemma].
 
     ``cost.extend_weight`` is the weight ``w_p`` of an input token. It holds where ``w_p <= w_q``; `tight_unit` holds
     always: VTC charges whole inputs, and a whole prompt occupies memory beside all that is reserved.

@@ -132,6 +132,13 @@ _ALL = (
     Rule("vtc-charge-output", "A forward step costs each client its output tokens.", "VTC Alg. 2", VTC),
     Rule("vtc-lift", "A client that comes back is lifted to those that stayed.", "VTC Alg. 2", VTC),
     Rule("vtc-charge-preempt", "A preemption neither charges nor refunds.", "VTC Alg. 2", VTC),
+    Rule(
+        "vtc-apart",
+        "The counters of two queued clients are at most max(w_p L, w_q M) apart.",
+        "VTC Thm 4.4, its lemma",
+        VTC,
+        theorem=True,
+    ),
     # The router of a cluster.
     _router_rule("dispatch-once", "A request is dispatched once while it is in flight.", "DLPM Alg. 2 ll. 12-18", ANY),
     _router_rule("dispatch-known-worker", "A request is sent to a worker that exists.", "DLPM Alg. 2 l. 15", ANY),

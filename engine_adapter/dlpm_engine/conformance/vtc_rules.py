@@ -10,6 +10,7 @@ from dlpm_engine.conformance.counters import logged_counter
 from dlpm_engine.conformance.discipline import Discipline
 from dlpm_engine.conformance.output_charges import OutputCharges
 from dlpm_engine.conformance.state import ClientState, RequestState
+from dlpm_engine.conformance.vtc_bounds import VtcBounds
 from dlpm_engine.conformance.worker_state import WorkerState
 
 
@@ -20,18 +21,20 @@ class VtcRules(Discipline):
         """Counters start at 0."""
         super().__init__(state)
         self._waiting: dict[ClientState, ArrivalQueue] = {}
+        self._bounds = VtcBounds(state)
         self._order = ConsideredOrder(state)
         self._charges = OutputCharges(state, "vtc-charge-output", 1)
         self._last_to_leave: ClientState | None = None
         self._before_lift: dict[ClientState, int] = {}
 
     def not_checked(self) -> Mapping[str, str]:
-        """What needs the order and free memory."""
-        return self._order.not_checked()
+        """What needs the order, free memory, or limits."""
+        return {**self._bounds.not_checked(), **self._order.not_checked()}
 
     def arrives(self, request: RequestState) -> None:
         """A client with nothing queued is lifted to those who stayed, or to who left last. O(queued clients)."""
         client = request.client
+        self._bounds.longer_input(request.input)
         self._queue_of(client).join(request)
         if client.queued:
             return
@@ -79,9 +82,10 @@ class VtcRules(Discipline):
         self._order.follow(free)
 
     def admitted(self, request: RequestState) -> None:
-        """Remember who left the queue last."""
+        """Remember who left the queue last, and look how far apart the others are."""
         if not request.client.queued:
             self._last_to_leave = request.client
+        self._bounds.check()
 
     def forwards(self) -> None:
         """The least served client's earliest request does not certainly fit. O(queued clients).
@@ -99,11 +103,12 @@ class VtcRules(Discipline):
                 self._order.check_fixpoint((first,))
 
     def outputs(self, deficits: Mapping[str, int], served: Mapping[ClientState, int] | None) -> None:
-        """Each client pays for its output tokens. O(clients in the batch)."""
+        """Each client pays for its output tokens. O(clients in the batch and the queue)."""
         if self._before_lift and self._missed_lift(deficits, served):
             self.adopts_outputs(deficits)
             return
         self._charges.apply(deficits, served)
+        self._bounds.check()
 
     def _missed_lift(self, deficits: Mapping[str, int], served: Mapping[ClientState, int] | None) -> bool:
         """Report a client whose counter is what it would be without its latest lift. O(clients lifted)."""

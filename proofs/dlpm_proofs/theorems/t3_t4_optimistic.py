@@ -44,7 +44,7 @@ def printed_gap() -> int:
 def lopsided_run() -> Replay:
     """``a`` uses all memory again and again, while ``f`` waits with a full quantum for all of it to be free.
 
-    Both always have a request queued: the longest of ``a`` goes in last, is preempted at once, and waits.
+    Both always have a request queued. The first long one of ``a`` goes in last, and is preempted at once.
     """
     fitting = [bounds.requests_that_fit(SETTING.kv_tokens, r) for r in range(1, SETTING.kv_tokens)]
     return replay(
@@ -52,7 +52,8 @@ def lopsided_run() -> Replay:
         [
             *(call(f"a{k}", AHEAD, [1], output) for k, output in enumerate(fitting, start=1)),
             call("long", AHEAD, range(100, 100 + LONGEST), 1),
-            call("f1", BEHIND, range(200, 200 + LONGEST), 1),
+            call("next", AHEAD, range(200, 200 + LONGEST), 1),
+            call("f1", BEHIND, range(300, 300 + LONGEST), 1),
         ],
         "gap without reservations",
     )

@@ -1,0 +1,54 @@
+"""The theorems about one worker come out as the table says, and their controls bite."""
+
+from __future__ import annotations
+
+import pytest
+
+from dlpm_proofs.run import chosen
+from dlpm_proofs.solve import TIME_LIMIT_S, default_solvers
+from dlpm_proofs.theorem import Prover, Result, Theorem, Verdict
+
+ONE_WORKER = chosen(["M1", "M2", "N1", "T1", "T2", "T2*", "T3", "T3*", "T4", "T4*", "T5", "T6", "T7", "T8"])
+PROVER = Prover(default_solvers(check_proofs=False))
+
+
+@pytest.mark.parametrize("theorem", ONE_WORKER, ids=[theorem.id for theorem in ONE_WORKER])
+def test_a_theorem_about_one_worker_gets_its_verdict(theorem: Theorem) -> None:
+    result = PROVER.decide(theorem)
+    assert result.problems() == ()
+    assert result.verdict is theorem.expected
+    assert result.outcomes
+    seconds = [answer.seconds for outcome in result.outcomes for answer in outcome.answers.values()]
+    assert max(seconds) <= TIME_LIMIT_S
+
+
+@pytest.mark.parametrize("theorem", ONE_WORKER, ids=[theorem.id for theorem in ONE_WORKER])
+def test_a_proof_has_mutants_that_it_must_notice_and_a_refutation_has_a_run(theorem: Theorem) -> None:
+    if theorem.expected is Verdict.PROVED:
+        assert len({mutant.name for mutant in theorem.mutants}) >= 2
+    else:
+        assert theorem.demonstrations()
+
+
+def test_cvc5_checks_its_own_proof_of_the_tight_floor() -> None:
+    (theorem,) = chosen(["T2*/reserving"])
+    result = Prover(default_solvers(check_proofs=True), with_mutants=False).decide(theorem)
+    assert result.problems() == ()
+
+
+def test_every_theorem_says_what_is_checked_and_what_is_argued() -> None:
+    for theorem in ONE_WORKER:
+        assert theorem.statement.endswith(".")
+        assert theorem.checked.endswith(".")
+        assert theorem.argued.endswith(".")
+
+
+def test_a_theorem_whose_obligation_fails_is_unknown_and_never_its_expected_verdict() -> None:
+    (theorem,) = chosen(["T1"])
+    (mutant,) = (mutant for mutant in theorem.mutants if mutant.name == "double-refill")
+    obligations = [next(iter(mutant.obligations()))]
+    wrong = [obligation for obligation in mutant.obligations() if obligation.name.startswith("a visit of f keeps")]
+    outcomes = tuple(PROVER._discharge(obligation) for obligation in (*obligations, *wrong))
+    result = Result(theorem, outcomes, (), (), 0.0)
+    assert result.verdict is Verdict.UNKNOWN
+    assert any("a visit of f keeps" in problem for problem in result.problems())
