@@ -11,6 +11,7 @@ from rich.console import Console
 
 from dlpm.errors import InputError
 from dlpm.jsonl import JsonValue
+from dlpm_engine.bench.batched import REQUESTS, measure_batched
 from dlpm_engine.bench.decision import STEPPERS, DecisionTime, measure
 from dlpm_engine.bench.machine import describe_machine
 from dlpm_engine.bench.peer import measure_sglang
@@ -23,12 +24,14 @@ from dlpm_engine.report.sheet import Sheet, show
 
 DECISION = "decision"
 CAMPAIGN = "campaign"
-SUITES = (DECISION, CAMPAIGN)
+BATCHED = "batched"
+SUITES = (DECISION, CAMPAIGN, BATCHED)
 SIZES = (128, 1024, 8192)
 
 _WARM_STEPS = 80
 _STEPS = 300
 _SGLANG_SIZES = 8192
+_ALONE = 64
 
 _EPILOG = """\b
 Examples:
@@ -62,6 +65,10 @@ def bench(
         str | None,
         typer.Option(metavar="PYTHON", help="Time SGLang's own order, too, with this interpreter that has it."),
     ] = None,
+    instances: Annotated[
+        str, typer.Option(metavar="B,B,...", help=f"For {BATCHED}: how many instances at once.")
+    ] = "1,64,1024",
+    device: Annotated[str, typer.Option(metavar="NAME", help=f"For {BATCHED}: cpu or cuda.")] = "cpu",
     jobs: Annotated[int, typer.Option(metavar="N", help=f"For {CAMPAIGN}: processes.")] = 2,
     svg: Annotated[str | None, typer.Option(metavar="FILE", help=f"Draw the times of {DECISION}.")] = None,
     json_file: Annotated[
@@ -76,7 +83,8 @@ def bench(
         check_writable(option, file)
     suites = _chosen(suite, SUITES, "--suite")
     engines = _chosen(engine, tuple(STEPPERS), "--engine")
-    lengths = _lengths(sizes)
+    lengths = _numbers(sizes, "--sizes")
+    batches = _numbers(instances, "--instances")
     console = output_console(json_file)
     one_thread()
     machine = describe_machine()
@@ -89,6 +97,8 @@ def bench(
             draw_cost_curve(times, Path(svg))
     if CAMPAIGN in suites:
         result[CAMPAIGN] = _campaign(console, jobs, seconds)
+    if BATCHED in suites:
+        result[BATCHED] = _batched(console, batches, device)
     if json_file is not None:
         write_json(json_file, result)
 
@@ -101,15 +111,15 @@ def _chosen(names: Sequence[str] | None, known: Sequence[str], option: str) -> S
     return names or known
 
 
-def _lengths(text: str) -> list[int]:
-    """Queue lengths, as the command line lists them."""
+def _numbers(text: str, option: str) -> list[int]:
+    """Numbers above 0, as the command line lists them."""
     try:
-        lengths = [int(part) for part in text.split(",")]
+        numbers = [int(part) for part in text.split(",")]
     except ValueError as error:
-        raise InputError(f"expected whole numbers with commas between them, found {text!r}", field="--sizes") from error
-    if min(lengths) < 1:
-        raise InputError(f"expected numbers > 0, found {text!r}", field="--sizes")
-    return lengths
+        raise InputError(f"expected whole numbers with commas between them, found {text!r}", field=option) from error
+    if min(numbers) < 1:
+        raise InputError(f"expected numbers > 0, found {text!r}", field=option)
+    return numbers
 
 
 def _decision(
@@ -167,3 +177,25 @@ def _campaign(console: Console, jobs: int, seconds: float) -> dict[str, JsonValu
         "wall_seconds": round(summary.wall_seconds, 3),
         "divergences": int(summary.total.found is not None),
     }
+
+
+def _batched(console: Console, batches: Sequence[int], device: str) -> list[JsonValue]:
+    """Time the batched scheduler, and the incremental one on the same cases, and print a table."""
+    figures = [measure_batched(instances, device) for instances in batches]
+    figures.append(measure_batched(min(_ALONE, max(batches)), device, alone=True))
+    header = ("device", "instances", "steps", "steps of instances", "seconds", "a second", "state bytes", "bandwidth")
+    rows = tuple(
+        (
+            figure.device,
+            f"{figure.instances:,}",
+            f"{figure.steps:,}",
+            f"{figure.instance_steps:,}",
+            f"{figure.seconds:.2f}",
+            f"{figure.instance_steps / figure.seconds:,.0f}",
+            f"{figure.state_bytes:,}",
+            "" if figure.bandwidth_share is None else f"{figure.bandwidth_share:.1%}",
+        )
+        for figure in figures
+    )
+    show(console, [Sheet(f"many instances of {REQUESTS} requests, wall time", header, rows)])
+    return [figure.to_json() for figure in figures]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated
 
@@ -10,10 +10,9 @@ import typer
 from rich.console import Console
 
 from dlpm.batch import AFTER_FORWARD, AT_ADMISSION
-from dlpm.cost import CostModel
 from dlpm.errors import InputError
-from dlpm.request import Workload
 from dlpm.workload import LoadOptions, load
+from dlpm.workload.load import AUTO
 from dlpm_engine.adapter import OPTIMISTIC, RESERVING, EngineConfig
 from dlpm_engine.cli.common import check_writable, output_console, progress_bar, say, write_json
 from dlpm_engine.differential.campaign import ENOUGH_CASES, Plan, Summary, run_campaign
@@ -39,6 +38,10 @@ Examples:
 """
 
 _CPU = "cpu"
+
+QUANTUM = 2000
+WEIGHTS = "1,2"
+KV_TOKENS = 100_000
 
 
 def register(app: typer.Typer) -> None:
@@ -81,21 +84,37 @@ def diff(
     controls: Annotated[
         bool, typer.Option("--controls", help="Test the tester: clean pairs, and every planted fault.")
     ] = False,
-    format_name: Annotated[str, typer.Option("--format", metavar="NAME", help="How to read the workload.")] = "auto",
+    format_name: Annotated[
+        str | None, typer.Option("--format", metavar="NAME", help="How to read the workload. Without it: by content.")
+    ] = None,
     clients: Annotated[
         str | None, typer.Option(metavar="RULE", help="Who sends a request of a trace, as for dlpm run.")
     ] = None,
     limit: Annotated[int | None, typer.Option(metavar="N", help="Take the first N requests of the workload.")] = None,
-    quantum: Annotated[int, typer.Option(metavar="N", help="For a workload without parameters: quantum.")] = 2000,
-    weight_pair: Annotated[str, typer.Option("--weights", metavar="E,O", help="Likewise: the two weights.")] = "1,2",
-    kv_tokens: Annotated[int, typer.Option(metavar="N", help="Likewise: KV memory in tokens.")] = 100_000,
-    max_running: Annotated[int | None, typer.Option(metavar="N", help="Likewise: largest running batch.")] = None,
-    memory: Annotated[str, typer.Option(metavar="KIND", help=f"Likewise: {RESERVING} or {OPTIMISTIC}.")] = RESERVING,
-    watermark: Annotated[int, typer.Option(metavar="N", help="Likewise: tokens kept free.")] = 0,
+    quantum: Annotated[
+        int | None, typer.Option(metavar="N", help=f"For a workload without parameters. Without it: {QUANTUM}.")
+    ] = None,
+    weight_pair: Annotated[
+        str | None, typer.Option("--weights", metavar="E,O", help=f"Likewise. Without it: {WEIGHTS}.")
+    ] = None,
+    kv_tokens: Annotated[
+        int | None, typer.Option(metavar="N", help=f"Likewise: KV memory. Without it: {KV_TOKENS}.")
+    ] = None,
+    max_running: Annotated[
+        int | None, typer.Option(metavar="N", help="Likewise: largest running batch. Without it: any.")
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option(metavar="KIND", help=f"Likewise: {RESERVING} (without it) or {OPTIMISTIC}.")
+    ] = None,
+    watermark: Annotated[
+        int | None, typer.Option(metavar="N", help="Likewise: tokens kept free. Without it: 0.")
+    ] = None,
     visibility: Annotated[
-        str, typer.Option(metavar="WHEN", help=f"Likewise: {AT_ADMISSION} or {AFTER_FORWARD}.")
-    ] = AT_ADMISSION,
-    step_ms: Annotated[float, typer.Option(metavar="MS", help="Likewise: duration of a step.")] = STEP_US / 1000,
+        str | None, typer.Option(metavar="WHEN", help=f"Likewise: {AT_ADMISSION} (without it) or {AFTER_FORWARD}.")
+    ] = None,
+    step_ms: Annotated[
+        float | None, typer.Option(metavar="MS", help="Likewise: duration of a step. Without it: 1.")
+    ] = None,
     json_file: Annotated[
         str | None, typer.Option("--json", metavar="FILE", help="Write dlpm.diff/1; - is standard output.")
     ] = None,
@@ -105,6 +124,19 @@ def diff(
     Ends with 1 if the engine differs, or if the campaign did not reach the kinds of decision that it must have reached.
     A case that diverges is made as small as possible, explained, and saved as a workload file.
     """
+    workload_options = _WorkloadOptions(
+        format=format_name,
+        clients=clients,
+        limit=limit,
+        quantum=quantum,
+        weights=weight_pair,
+        kv_tokens=kv_tokens,
+        max_running=max_running,
+        memory=memory,
+        watermark=watermark,
+        visibility=visibility,
+        step_ms=step_ms,
+    )
     check_writable("--json", json_file)
     console = output_console(json_file)
     if controls:
@@ -114,12 +146,9 @@ def diff(
     entries = read_declared(Path(declared) if declared is not None else BUNDLED)
     settings = Settings(name, mode, excused(entries, name), case_seconds)
     if workload is not None:
-        parameters = _Parameters(
-            quantum, parse_weights(weight_pair), kv_tokens, max_running, memory, watermark, visibility, step_ms
-        )
-        options = LoadOptions(clients=clients, limit=limit, opener=open_binary)
-        _one_case(console, _case(workload, format_name, options, parameters), settings, Path(save), json_file)
+        _one_case(console, workload_options.case(workload), settings, Path(save), json_file)
         return
+    workload_options.refuse("expected --workload beside it")
     plan = Plan(
         settings=settings,
         seed=seed,
@@ -151,41 +180,49 @@ def _at_least_one(value: int, option: str) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _Parameters:
-    """What the command line says for a workload that carries no parameters of its own."""
+class _WorkloadOptions:
+    """What the command line says about the workload; ``None`` where it says nothing."""
 
-    quantum: int
-    cost: CostModel
-    kv_tokens: int
+    format: str | None
+    clients: str | None
+    limit: int | None
+    quantum: int | None
+    weights: str | None
+    kv_tokens: int | None
     max_running: int | None
-    memory: str
-    watermark: int
-    visibility: str
-    step_ms: float
+    memory: str | None
+    watermark: int | None
+    visibility: str | None
+    step_ms: float | None
 
-    def case(self, name: str, loaded: Workload) -> Case:
-        """The workload as a case."""
+    def refuse(self, complaint: str) -> None:
+        """Refuse options that would have no effect."""
+        for field in fields(self):
+            if getattr(self, field.name) is not None:
+                raise InputError(complaint, field=f"--{field.name.replace('_', '-')}")
+
+    def case(self, workload: str) -> Case:
+        """The case in a file that `dlpm diff` saved, or one made of any other workload."""
+        path = Path(workload)
+        if path.is_file() and carries_case(path):
+            self.refuse(f"expected nothing beside {path}, which states its own parameters")
+            return read_case(path)
+        options = LoadOptions(clients=self.clients, limit=self.limit, opener=open_binary)
+        loaded = load(workload, self.format or AUTO, options)
+        cost = parse_weights(WEIGHTS if self.weights is None else self.weights)
         config = EngineConfig(
-            quantum=self.quantum,
-            extend_weight=self.cost.extend_weight,
-            output_weight=self.cost.output_weight,
-            kv_tokens=self.kv_tokens,
+            quantum=QUANTUM if self.quantum is None else self.quantum,
+            extend_weight=cost.extend_weight,
+            output_weight=cost.output_weight,
+            kv_tokens=KV_TOKENS if self.kv_tokens is None else self.kv_tokens,
             block_size=loaded.block_size,
             max_running=self.max_running,
-            memory=self.memory,
-            watermark=self.watermark,
-            visibility=self.visibility,
+            memory=self.memory or RESERVING,
+            watermark=self.watermark or 0,
+            visibility=self.visibility or AT_ADMISSION,
         )
-        step_us = _at_least_one(round(self.step_ms * 1000), "--step-ms")
-        return Case(loaded.name or name, config, loaded.requests, step_us)
-
-
-def _case(workload: str, format_name: str, options: LoadOptions, parameters: _Parameters) -> Case:
-    """The case in a file that `dlpm diff` saved, or one made of any other workload."""
-    path = Path(workload)
-    if path.is_file() and carries_case(path):
-        return read_case(path)
-    return parameters.case(path.name, load(workload, format_name, options))
+        step_us = STEP_US if self.step_ms is None else round(self.step_ms * 1000)
+        return Case(loaded.name or path.name, config, loaded.requests, _at_least_one(step_us, "--step-ms"))
 
 
 def _one_case(console: Console, case: Case, settings: Settings, save: Path, json_file: str | None) -> None:

@@ -138,18 +138,21 @@ class BatchedScheduler:
         place = self._order(waiting)
         cursor = torch.full_like(self.set_aside, -1)
         happened = torch.zeros_like(active)
+        fitting = self._fitting()
         while bool(active.any()):
             waiting = self.phase == WAITING
             ahead = waiting & (place > cursor.unsqueeze(1))
             credited = waiting & (self.deficits > 0).gather(1, self.layout.facts[CLIENT])
-            fitting = self._fitting()
             somebody = credited.any(1)
             wanted = torch.where(somebody.unsqueeze(1), ahead & credited & fitting, ahead)
             slot = torch.where(wanted, place, _LAST).argmin(1)
             visited = active & wanted.any(1)
             self._refill(visited & ~somebody)
             has_credit = self._of(self.deficits, self._of(self.layout.facts[CLIENT], slot)) > 0
-            self._admit(visited & has_credit & self._of(fitting, slot), slot)
+            admitted = visited & has_credit & self._of(fitting, slot)
+            if self._may_be_any(admitted):
+                self._admit(admitted, slot)
+                fitting = self._fitting()
             # A pass that comes to its end begins again if anything happened in it, and is the last one otherwise.
             active &= visited | happened
             happened = visited
@@ -182,6 +185,8 @@ class BatchedScheduler:
 
     def _refill(self, where: torch.Tensor) -> None:
         """Check-refill fires in some instances [DLPM Alg. 1 ll. 6-8]."""
+        if not self._may_be_any(where):
+            return
         low = self.registered & (self.deficits <= 0) & where.unsqueeze(1)
         # At or below 0 plus an int64 above 0 never leaves the range.
         self.deficits += torch.where(low, self._quanta, 0)
@@ -221,6 +226,8 @@ class BatchedScheduler:
 
     def _insert(self, where: torch.Tensor, slot: torch.Tensor) -> None:
         """Move prompts of running requests into the cache, where others can match them."""
+        if not self._may_be_any(where):
+            return
         paths = self._paths(slot)
         depth = self.caches.depth(paths)
         blocks = self._of(self.layout.facts[BLOCKS], slot)
@@ -240,7 +247,7 @@ class BatchedScheduler:
     def _evict_for(self, tokens: torch.Tensor) -> None:
         """Evict until ``tokens`` more ``[instances]`` fit beside all that is cached or set aside."""
         excess = self.caches.total + self.set_aside + tokens - self.parameters.kv_tokens
-        if self.device.type == "cpu" and not bool((excess > 0).any()):
+        if not self._may_be_any(excess > 0):
             return
         freed = self.caches.evict(excess)
         self.tape.write(freed > 0, events.EVICT, self.deficits, first=freed)
@@ -309,6 +316,8 @@ class BatchedScheduler:
 
     def _keep_reply(self, where: torch.Tensor, slot: torch.Tensor, blocks: torch.Tensor) -> None:
         """Leave prompt and reply of finished requests in the cache, as most recently used."""
+        if not self._may_be_any(where):
+            return
         sequences = self.layout.sequences
         paths = sequences[self._everyone, slot]
         chosen = self._first(blocks, paths) & where.unsqueeze(1)
@@ -331,6 +340,10 @@ class BatchedScheduler:
         self.out_of_range |= beyond.any(1)
         # Where the true result is in range, wrapping on the way there does no harm.
         self.deficits -= torch.where(beyond, 0, counts * weight.unsqueeze(1))
+
+    def _may_be_any(self, where: torch.Tensor) -> bool:
+        """False if an operation concerns no instance. On a GPU it is cheaper to do it for none than to ask."""
+        return self.device.type != "cpu" or bool(where.any())
 
     # -- one slot of every instance ------------------------------------------------------------------------------------
 

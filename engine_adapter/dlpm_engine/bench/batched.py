@@ -1,0 +1,141 @@
+"""How many steps a second the batched scheduler takes, all instances together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from random import Random
+from typing import TYPE_CHECKING
+
+from dlpm.jsonl import JsonValue
+from dlpm_engine.differential.case import Case
+from dlpm_engine.differential.generate import PROFILES, from_shape
+
+if TYPE_CHECKING:
+    import torch
+
+    from dlpm_engine.tensor.batched.scheduler import BatchedScheduler
+
+REQUESTS = 12
+_SEED = 11
+_DISTINCT = 256
+
+# Bytes a second that vendors state for a device's memory; shares are given for these alone.
+_BANDWIDTH = {"H200": 4_800_000_000_000, "H100": 3_350_000_000_000, "A100": 2_039_000_000_000}
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """Steps of all instances together, until the last has nothing left to do.
+
+    ``instance_steps`` counts only steps of instances that still had work. ``state_bytes`` is the size of all tensors:
+    the least that a step must move; ``bandwidth_share`` is what of the device's memory bandwidth that least takes.
+    """
+
+    device: str
+    instances: int
+    steps: int
+    instance_steps: int
+    seconds: float
+    state_bytes: int
+    bandwidth_share: float | None
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """As `dlpm bench --json` writes it."""
+        return {
+            "device": self.device,
+            "instances": self.instances,
+            "steps": self.steps,
+            "instance_steps": self.instance_steps,
+            "seconds": round(self.seconds, 4),
+            "instance_steps_per_s": round(self.instance_steps / self.seconds, 1),
+            "state_bytes": self.state_bytes,
+            "bandwidth_share": self.bandwidth_share,
+        }
+
+
+def measure_batched(instances: int, device_name: str, alone: bool = False) -> Throughput:
+    """Run ``instances`` cases of 12 requests each, all submitted at the start, to their end.
+
+    With ``alone`` the incremental scheduler runs them one after the other instead.
+
+    Raises:
+        InputError: there is no such device here.
+    """
+    import torch
+
+    from dlpm_engine.tensor.batched.engine import torch_device
+    from dlpm_engine.tensor.batched.scheduler import DONE, BatchedScheduler
+
+    cases = _cases(instances)
+    if alone:
+        return _measure_alone(cases)
+    device = torch_device(device_name)
+    scheduler = BatchedScheduler([case.config for case in cases], device)
+    scheduler.submit([(place, request) for place, case in enumerate(cases) for request in case.requests])
+    steps = instance_steps = 0
+    clock = _clock(device)
+    started = clock()
+    while unfinished := int(((scheduler.phase != DONE) & (scheduler.rank > 0)).any(1).sum()):
+        scheduler.step()
+        steps += 1
+        instance_steps += unfinished
+    seconds = clock() - started
+    size = _state_bytes(scheduler)
+    share = None
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+        peak = next((rate for model, rate in _BANDWIDTH.items() if model in name), None)
+        share = None if peak is None else size * steps / seconds / peak
+    return Throughput(device_name, instances, steps, instance_steps, seconds, size, share)
+
+
+def _measure_alone(cases: list[Case]) -> Throughput:
+    """The same with one incremental scheduler a case."""
+    from dlpm_engine.tensor.scheduler import TensorScheduler
+
+    schedulers = [TensorScheduler(case.config) for case in cases]
+    for scheduler, case in zip(schedulers, cases, strict=True):
+        for request in case.requests:
+            scheduler.submit(request)
+    instance_steps = 0
+    started = time.perf_counter()
+    for scheduler in schedulers:
+        while len(scheduler.queue) or len(scheduler.batch):
+            scheduler.step()
+            instance_steps += 1
+    return Throughput("cpu, one by one", len(cases), 0, instance_steps, time.perf_counter() - started, 0, None)
+
+
+def _cases(instances: int) -> list[Case]:
+    """Cases of equal size, all requests at once and none of them refused; drawn with a seed, and repeated."""
+    shape = replace(PROFILES["mixed"], requests=(REQUESTS, REQUESTS), span=(0, 0), parents=0.0)
+    distinct: list[Case] = []
+    draw = Random(_SEED)
+    while len(distinct) < min(instances, _DISTINCT):
+        case = from_shape(shape, draw, "mixed")
+        if all(each.input_tokens + each.max_output <= case.config.kv_tokens for each in case.requests):
+            distinct.append(case)
+    return [distinct[place % len(distinct)] for place in range(instances)]
+
+
+def _clock(device: torch.device) -> Callable[[], float]:
+    """A clock that waits for the device."""
+    import torch
+
+    def now() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    return now
+
+
+def _state_bytes(scheduler: BatchedScheduler) -> int:
+    """Bytes of all tensors of a scheduler."""
+    import torch
+
+    parts = (scheduler, scheduler.caches, scheduler.layout)
+    tensors = [value for part in parts for value in vars(part).values() if isinstance(value, torch.Tensor)]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

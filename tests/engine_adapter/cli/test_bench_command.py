@@ -1,0 +1,66 @@
+"""`dlpm bench` measures what it says, and refuses what it cannot measure."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from tests.engine_adapter.cli.command_line import CommandLine
+
+
+def test_step_times_are_given_for_each_engine_and_queue_and_drawn(dlpm: CommandLine, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    outcome = dlpm(
+        *("bench", "--suite", "decision", "--sizes", "8,40", "--seconds", "0.05", "--block-size", "128"),
+        *("--json", tmp_path / "out.json", "--svg", tmp_path / "out.svg"),
+    )
+    assert outcome.code == 0
+    result = json.loads((tmp_path / "out.json").read_text())
+    figures = [(each["engine"], each["waiting"]) for each in result["decision"]]
+    assert figures == [("reference", 8), ("tensor", 8), ("reference", 40), ("tensor", 40)]
+    assert all(each["median_us"] > 0 and each["steps"] >= 5 for each in result["decision"])
+    assert result["machine"]["python"]
+    assert (tmp_path / "out.svg").read_text().lstrip().startswith("<?xml")
+
+
+def test_instances_are_counted_while_they_have_work(dlpm: CommandLine) -> None:
+    outcome = dlpm("bench", "--suite", "batched", "--instances", "1,3", "--json", "-")
+    assert outcome.code == 0
+    one, three, alone = json.loads(outcome.out)["batched"]
+    assert (one["instances"], three["instances"], alone["instances"]) == (1, 3, 3)
+    # The incremental scheduler takes the same steps on the same cases.
+    assert three["instance_steps"] == alone["instance_steps"] > one["instance_steps"] > 0
+    assert three["state_bytes"] > one["state_bytes"] > 0
+    assert one["bandwidth_share"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("--suite", "speed"), "--suite"),
+        (("--engine", "vllm"), "--engine"),
+        (("--sizes", "many"), "--sizes"),
+        (("--sizes", "0"), "--sizes"),
+        (("--instances", "-1"), "--instances"),
+        (("--suite", "batched", "--device", "tpu"), "--device"),
+        (("--suite", "decision", "--sizes", "8", "--seconds", "0", "--sglang", "/no/such/python"), "--sglang"),
+        (("--svg", "no/such/folder.svg"), "--svg"),
+    ],
+)
+def test_wrong_input_is_one_line_and_returns_two(dlpm: CommandLine, arguments: tuple[str, ...], complaint: str) -> None:
+    outcome = dlpm("bench", *arguments)
+    assert outcome.code == 2
+    assert complaint in outcome.err
+    assert len(outcome.err.strip().splitlines()) == 1
+
+
+def test_an_interpreter_without_sglang_is_refused(dlpm: CommandLine) -> None:
+    import sys
+
+    outcome = dlpm("bench", "--suite", "decision", "--sizes", "8", "--seconds", "0", "--sglang", sys.executable)
+    assert outcome.code == 2
+    assert "in which SGLang runs" in outcome.err
