@@ -37,8 +37,8 @@ def two_clients() -> Workload:
 def eight_prompts() -> Workload:
     """One client, eight one-token prompts: under optimistic memory its debt grows beyond the printed bound.
 
-    All eight fit into 64 tokens at once, and memory that a finished request gives back is decoded into by the others: more
-    than 64 tokens are decoded after the gate has closed.
+    All eight fit into 64 tokens at once, and memory that a finished request gives back is decoded into by the others:
+    more than 64 tokens are decoded after the gate has closed.
     """
     outputs = (7, 8, 9, 11, 15, 20, 31, 63)
     requests = tuple(

@@ -47,8 +47,14 @@ PRODUCTS = Products(
 
 GIVEN = {
     **SAMPLE,
-    "w_e": 2, "w_q": 4, "Q_f": 6, "L_out": 7,
-    "d": 2, "w_e / d": 1, "w_q / d": 2, "Q_f / d": 3,
+    "w_e": 2,
+    "w_q": 4,
+    "Q_f": 6,
+    "L_out": 7,
+    "d": 2,
+    "w_e / d": 1,
+    "w_q / d": 2,
+    "Q_f / d": 3,
 }
 """An example in which the unit is not 1."""
 
