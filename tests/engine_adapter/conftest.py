@@ -1,4 +1,4 @@
-"""The implementations that the suite of scheduler rules runs on: `pytest --impl=reference|tensor-cpu|tensor-cuda`."""
+"""The implementations that the suite of scheduler rules runs on: `pytest --impl=NAME`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from dlpm_engine.differential.engines import make_engine
 IMPLEMENTATIONS = {
     "reference": "reference",
     "tensor-cpu": "tensor",
+    "tensor-batched": "tensor-batched",
     "tensor-cuda": "tensor@cuda",
 }
-"""Names on the command line, and the engines behind them."""
+"""Names on the command line, and the engines behind them. `tensor-cuda` is `tensor-batched` on a GPU."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
