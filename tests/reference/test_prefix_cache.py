@@ -251,6 +251,14 @@ def test_matching_is_no_use_and_takes_no_lock() -> None:
     assert matched(cache, (2,)) == 1
 
 
+def test_inserting_reuses_what_is_there_wherever_it_starts() -> None:
+    cache = PrefixCache(1)
+    end = cached(cache, (1, 2))
+    longer = cache.insert((1, 2, 3), cache.start(), 3)
+    assert longer.parent is end
+    assert cache.total == 3
+
+
 def test_discarding_stops_at_a_block_that_another_request_built_on() -> None:
     cache = PrefixCache(1)
     own = cached(cache, (1, 2, 3))
