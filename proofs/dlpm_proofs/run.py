@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from dlpm.errors import InputError
@@ -33,24 +35,36 @@ def _named(theorem: Theorem, name: str) -> bool:
     return wanted in (theorem.id.casefold(), theorem.id.partition("/")[0].casefold())
 
 
-def decide_all(theorems: Sequence[Theorem], *, jobs: int, with_mutants: bool = True) -> Iterator[Result]:
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much is done: whether mutants are tried, and whether a theorem is left at its first failure."""
+
+    with_mutants: bool = True
+    fail_fast: bool = False
+
+
+THOROUGH = Effort()
+
+
+def decide_all(theorems: Sequence[Theorem], *, jobs: int, effort: Effort = THOROUGH) -> Iterator[Result]:
     """Decide theorems on ``jobs`` processes, and yield the results in order."""
     if jobs <= 1 or len(theorems) <= 1:
-        prover = Prover(default_solvers(), with_mutants=with_mutants)
-        yield from (prover.decide(theorem) for theorem in theorems)
+        yield from (_prover(effort).decide(theorem) for theorem in theorems)
         return
     with ProcessPoolExecutor(jobs) as pool:
-        futures = [pool.submit(_decide, theorem.id, with_mutants) for theorem in theorems]
+        futures = [pool.submit(_decide, theorem.id, effort) for theorem in theorems]
         yield from (future.result() for future in futures)
 
 
-_PROVERS: dict[bool, Prover] = {}
+@cache
+def _prover(effort: Effort) -> Prover:
+    """The prover of this process: it remembers what it has discharged."""
+    return Prover(default_solvers(), with_mutants=effort.with_mutants, fail_fast=effort.fail_fast)
 
 
-def _decide(theorem_id: str, with_mutants: bool) -> Result:
+def _decide(theorem_id: str, effort: Effort) -> Result:
     """Decide one theorem in a process that may already have decided others."""
-    prover = _PROVERS.setdefault(with_mutants, Prover(default_solvers(), with_mutants=with_mutants))
-    return prover.decide(next(theorem for theorem in THEOREMS if theorem.id == theorem_id))
+    return _prover(effort).decide(next(theorem for theorem in THEOREMS if theorem.id == theorem_id))
 
 
 def write_all_smt2(results: Sequence[Result], folder: Path) -> int:

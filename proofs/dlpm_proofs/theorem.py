@@ -89,10 +89,12 @@ class Result:
     demonstrations: tuple[Demonstration, ...]
     mutants: tuple[MutantResult, ...]
     seconds: float
+    broken: str = ""
 
     def problems(self) -> tuple[str, ...]:
         """Why the verdict is not the expected one; empty if it is."""
         return (
+            *((self.broken,) if self.broken else ()),
             *(f"{outcome.obligation.name}: {outcome.finding}" for outcome in self.outcomes if not outcome.as_expected),
             *(f"{shown.name}: not confirmed" for shown in self.demonstrations if not shown.confirmed),
             *(f"mutant {mutant.mutant.name}: not noticed" for mutant in self.mutants if mutant.failed is None),
@@ -107,19 +109,34 @@ class Result:
 class Prover:
     """Decides theorems with a set of solvers; an obligation that comes up twice is discharged once."""
 
-    def __init__(self, solvers: Sequence[Solver], *, with_mutants: bool = True) -> None:
-        """``with_mutants`` also runs what must fail."""
+    def __init__(self, solvers: Sequence[Solver], *, with_mutants: bool = True, fail_fast: bool = False) -> None:
+        """``with_mutants`` also runs what must fail; ``fail_fast`` leaves a theorem at its first failure."""
         self._solvers = tuple(solvers)
         self._with_mutants = with_mutants
+        self._fail_fast = fail_fast
         self._known: dict[str, Outcome] = {}
 
     def decide(self, theorem: Theorem) -> Result:
         """Discharge, replay and control one theorem."""
         started = time.perf_counter()
-        outcomes = tuple(self._discharge(obligation) for obligation in theorem.obligations())
+        outcomes, broken = self._outcomes(theorem)
+        if broken or (self._fail_fast and not all(outcome.as_expected for outcome in outcomes)):
+            return Result(theorem, outcomes, (), (), time.perf_counter() - started, broken)
         demonstrations = _shown(theorem)
         mutants = tuple(self._try(mutant) for mutant in theorem.mutants) if self._with_mutants else ()
         return Result(theorem, outcomes, demonstrations, mutants, time.perf_counter() - started)
+
+    def _outcomes(self, theorem: Theorem) -> tuple[tuple[Outcome, ...], str]:
+        """Discharge the obligations; and what stopped the symbolic runs that make them, if something did."""
+        outcomes: list[Outcome] = []
+        try:
+            for obligation in theorem.obligations():
+                outcomes.append(self._discharge(obligation))
+                if self._fail_fast and not outcomes[-1].as_expected:
+                    break
+        except Exception as error:  # a broken reference may do anything: that is a finding, not a failure of ours
+            return tuple(outcomes), f"the symbolic run of the reference ends in {error!r}"
+        return tuple(outcomes), ""
 
     def _discharge(self, obligation: Obligation) -> Outcome:
         """Discharge an obligation, or remember it."""

@@ -119,7 +119,7 @@ def verify(reference: Path, theorem: str) -> subprocess.CompletedProcess[str]:
     """`dlpm verify` of one theorem on another copy of the reference."""
     environment = {**os.environ, "PYTHONPATH": str(reference), "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(
-        [sys.executable, "-c", VERIFY, "verify", "--theorem", theorem, "--no-mutants", "--jobs", "1"],
+        [sys.executable, "-c", VERIFY, "verify", "--theorem", theorem, "--no-mutants", "--fail-fast", "--jobs", "1"],
         env=environment,
         capture_output=True,
         text=True,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 import pytest
 
 from dlpm_proofs.run import chosen
-from dlpm_proofs.solve import TIME_LIMIT_S, default_solvers
+from dlpm_proofs.solve import TIME_LIMIT_S, Obligation, default_solvers
+from dlpm_proofs.symbolic import SymbolicError
 from dlpm_proofs.theorem import Prover, Result, Theorem, Verdict
 
 ONE_WORKER = chosen(["M1", "M2", "N1", "T1", "T2", "T2*", "T3", "T3*", "T4", "T4*", "T5", "T6", "T7", "T8"])
@@ -41,6 +45,29 @@ def test_every_theorem_says_what_is_checked_and_what_is_argued() -> None:
         assert theorem.statement.endswith(".")
         assert theorem.checked.endswith(".")
         assert theorem.argued.endswith(".")
+
+
+def test_a_reference_that_cannot_be_run_symbolically_is_a_problem_and_no_crash() -> None:
+    (theorem,) = chosen(["T1"])
+
+    def raising() -> Iterator[Obligation]:
+        yield next(iter(theorem.obligations()))
+        raise SymbolicError("a loop without end")
+
+    result = PROVER.decide(replace(theorem, obligations=raising))
+    assert result.verdict is Verdict.UNKNOWN
+    assert len(result.outcomes) == 1
+    (problem,) = result.problems()
+    assert "a loop without end" in problem
+
+
+def test_failing_fast_leaves_a_theorem_at_its_first_failure() -> None:
+    (theorem,) = chosen(["T1"])
+    (mutant,) = (mutant for mutant in theorem.mutants if mutant.name == "double-refill")
+    hasty = Prover(default_solvers(check_proofs=False), fail_fast=True)
+    result = hasty.decide(replace(theorem, obligations=mutant.obligations))
+    assert [outcome.as_expected for outcome in result.outcomes] == [True, False]
+    assert len(result.problems()) == 1
 
 
 def test_a_theorem_whose_obligation_fails_is_unknown_and_never_its_expected_verdict() -> None:

@@ -43,6 +43,7 @@ def verify(
         typer.Option(metavar="DIR", help="Write the workload and the event log of every witness."),
     ] = None,
     mutants: Annotated[bool, typer.Option(help="Also check that changed algorithms fail their theorems.")] = True,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Leave a theorem at its first failure.")] = False,
     params: Annotated[
         str | None,
         typer.Option(
@@ -61,7 +62,7 @@ def verify(
     """
     # The solvers take a while to load, and no other command needs them.
     from dlpm_proofs import report
-    from dlpm_proofs.run import chosen, decide_all, write_all_smt2, write_witnesses
+    from dlpm_proofs.run import Effort, chosen, decide_all, write_all_smt2, write_witnesses
 
     if params is not None:
         _print_guarantees(Path(params), json_file)
@@ -73,7 +74,8 @@ def verify(
             say(console, "\n".join(report.explain(one)) + "\n")
     results = []
     with progress_bar(len(theorems), "theorems") as advance:
-        for result in decide_all(theorems, jobs=jobs or os.cpu_count() or 1, with_mutants=mutants):
+        effort = Effort(with_mutants=mutants, fail_fast=fail_fast)
+        for result in decide_all(theorems, jobs=jobs or os.cpu_count() or 1, effort=effort):
             results.append(result)
             advance(result.theorem.id, len(results))
     rows = tuple(report.row(result) for result in results)
