@@ -423,7 +423,7 @@ def test_the_machine_notices_when(fault: Fault, monkeypatch: Patch) -> None:
     """The examples are always the same, and never shrunk: what counts is that one of them fails."""
     fault.plant(monkeypatch)
     bounded = settings(
-        max_examples=500,
+        max_examples=3000,
         stateful_step_count=40,
         derandomize=True,
         database=None,
