@@ -17,12 +17,13 @@ from dlpm_engine.adapter import OPTIMISTIC, RESERVING, EngineConfig
 from dlpm_engine.cli.common import check_writable, output_console, progress_bar, say, write_json
 from dlpm_engine.differential.campaign import ENOUGH_CASES, Plan, Summary, run_campaign
 from dlpm_engine.differential.case import STEP_US, Case, carries_case, read_case
-from dlpm_engine.differential.chunk import CASES, CORPUS, run_chunk
+from dlpm_engine.differential.chunk import CASES, CORPUS, ChunkResult, run_chunk
 from dlpm_engine.differential.controls import Control, run_controls
 from dlpm_engine.differential.declared import BUNDLED, excused, read_declared
 from dlpm_engine.differential.engines import DEVICE_MARK, REFERENCE, TENSOR
 from dlpm_engine.differential.hunt import CASE_SECONDS, Settings
 from dlpm_engine.differential.modes import LOCKSTEP, MODES
+from dlpm_engine.differential.pool import WorkerDiedError
 from dlpm_engine.differential.shrink import SHRUNK
 from dlpm_engine.differential.summary import lines
 from dlpm_engine.files import open_binary
@@ -237,8 +238,15 @@ def _campaign(console: Console, plan: Plan, json_file: str | None) -> None:
     settings = plan.settings
     much = f"{plan.cases:,} generated cases" if plan.cases is not None else f"{plan.seconds:g} s of generated cases"
     say(console, f"{settings.engine} against the reference, {settings.mode}: the corpus and {much}, seed {plan.seed}")
-    with progress_bar(plan.cases or 0, "cases") as advance:
-        summary = run_campaign(plan, lambda total: advance(f"{total.tally.decisions():,} decisions", total.tally.cases))
+    try:
+        with progress_bar(plan.cases or 0, "cases") as advance:
+            summary = run_campaign(
+                plan, lambda sum_: advance(f"{sum_.tally.decisions():,} decisions", sum_.tally.cases)
+            )
+    except WorkerDiedError as error:
+        kept = f"; {plan.journal} has all that was finished, the same command goes on" if plan.journal else ""
+        say(console, f"{error}{kept}")
+        raise typer.Exit(1) from error
     _finish(console, summary, json_file)
 
 

@@ -94,6 +94,7 @@ def run_campaign(plan: Plan, on_progress: Callable[[ChunkResult], None] | None =
 
     Raises:
         InputError: the engine, mode or journal is refused.
+        WorkerDiedError: a process died.
     """
     started = time.monotonic()
     total = ChunkResult(CORPUS)

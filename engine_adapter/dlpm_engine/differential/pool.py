@@ -17,6 +17,10 @@ Work = Callable[[int], ChunkResult]
 """Runs the chunk with a number. Must be picklable where it leaves the process."""
 
 
+class WorkerDiedError(RuntimeError):
+    """A process of a campaign died; its chunk is lost, finished ones are not."""
+
+
 class Pool(Protocol):
     """Runs chunks and yields their results as they come; it asks for the next chunk only when it has room for it."""
 
@@ -45,7 +49,7 @@ class ProcessPool:
         """See `Pool`.
 
         Raises:
-            RuntimeError: a process died.
+            WorkerDiedError: a process died.
         """
         # Spawned, not forked: torch's threads do not survive a fork.
         context = multiprocessing.get_context("spawn")
@@ -63,9 +67,7 @@ class ProcessPool:
                     for future in done:
                         yield future.result()
             except BrokenProcessPool as error:
-                raise RuntimeError(
-                    "a process of the campaign died; its chunk was lost, finished ones were not"
-                ) from error
+                raise WorkerDiedError("a process of the campaign died, perhaps for want of memory") from error
             finally:
                 executor.shutdown(cancel_futures=True)
 

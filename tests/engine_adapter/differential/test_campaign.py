@@ -23,6 +23,7 @@ from dlpm_engine.differential.engines import make_engine
 from dlpm_engine.differential.hunt import Settings, run_case
 from dlpm_engine.differential.kinds import KINDS
 from dlpm_engine.differential.modes import MODES
+from dlpm_engine.differential.pool import WorkerDiedError
 from dlpm_engine.differential.summary import lines
 
 REFERENCE = Settings("reference")
@@ -132,6 +133,27 @@ def test_a_killed_campaign_loses_no_finished_chunk(tmp_path: Path) -> None:
     summary = run_campaign(Plan(REFERENCE, cases=CASES, journal=journal))
     assert summary.resumed == len(finished)
     assert summary.total.tally.cases >= sum(chunk.tally.cases for chunk in finished)
+
+
+def test_a_process_that_dies_ends_the_campaign_and_leaves_its_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mortal.py").write_text(
+        "import os\n"
+        "from dlpm_engine.differential.reference_engine import ReferenceEngine\n"
+        "class Mortal(ReferenceEngine):\n"
+        "    name = 'mortal'\n"
+        "    def submit(self, request):\n"
+        "        if len(request.prompt) == 11:\n"
+        "            os._exit(9)\n"
+        "        super().submit(request)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    journal = tmp_path / "journal.jsonl"
+    with pytest.raises(WorkerDiedError):
+        run_campaign(Plan(Settings("mortal:Mortal"), cases=None, seconds=60, jobs=2, journal=journal))
+    assert journal.read_text().startswith('{"schema":"dlpm.campaign/1"')
 
 
 def test_a_campaign_of_no_time_still_says_that_nothing_was_compared() -> None:
