@@ -17,7 +17,7 @@ from dlpm_engine.adapter import OPTIMISTIC, RESERVING, EngineConfig
 from dlpm_engine.cli.common import check_writable, output_console, progress_bar, say, write_json
 from dlpm_engine.differential.campaign import ENOUGH_CASES, Plan, Summary, run_campaign
 from dlpm_engine.differential.case import STEP_US, Case, carries_case, read_case
-from dlpm_engine.differential.chunk import CASES, CORPUS, ChunkResult, run_chunk
+from dlpm_engine.differential.chunk import CASES, CORPUS, run_chunk
 from dlpm_engine.differential.controls import Control, run_controls
 from dlpm_engine.differential.declared import BUNDLED, excused, read_declared
 from dlpm_engine.differential.engines import DEVICE_MARK, REFERENCE, TENSOR
