@@ -1,13 +1,11 @@
-"""An engine's own numbers: which bounds it gets, and what is refused."""
+"""An engine's own numbers: which bounds it gets."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
-from dlpm.errors import InputError
-from dlpm_proofs.engine_params import guarantees, read_params
+from dlpm.engine_profile import read_profile
+from dlpm_proofs.engine_params import guarantees
 
 GOOD = """
 memory = "{memory}"
@@ -31,7 +29,7 @@ def written(folder: Path, text: str) -> Path:
 
 
 def test_a_reserving_engine_gets_the_printed_theorems(tmp_path: Path) -> None:
-    found = guarantees(read_params(written(tmp_path, GOOD.format(memory="reserving"))))
+    found = guarantees(read_profile(written(tmp_path, GOOD.format(memory="reserving"))))
     printed = [one for one in found if one.claim.startswith("as printed: ") and "T5" not in one.theorem]
     assert [one.theorem for one in printed] == ["T2/reserving", "T3/reserving, T4/reserving"]
     assert all(one.holds for one in printed)
@@ -40,7 +38,7 @@ def test_a_reserving_engine_gets_the_printed_theorems(tmp_path: Path) -> None:
 
 
 def test_an_optimistic_engine_does_not_get_theorem_4_1_as_printed_but_the_gap_that_is_true(tmp_path: Path) -> None:
-    found = {one.theorem: one for one in guarantees(read_params(written(tmp_path, GOOD.format(memory="optimistic"))))}
+    found = {one.theorem: one for one in guarantees(read_profile(written(tmp_path, GOOD.format(memory="optimistic"))))}
     assert not found["T2/optimistic"].holds
     assert not found["T3/optimistic"].holds and "reserving memory" in found["T3/optimistic"].reason
     # Sum over s <= 63 of 63 div s is 273, so U* = 63 + 2 * 273 = 609 and the gap is 2 (8 + 608).
@@ -50,39 +48,37 @@ def test_an_optimistic_engine_does_not_get_theorem_4_1_as_printed_but_the_gap_th
 
 def test_an_optimistic_engine_with_small_batches_keeps_the_printed_number_by_another_theorem(tmp_path: Path) -> None:
     text = GOOD.format(memory="optimistic") + "max_output = 4\nmax_running = 2\n"
-    found = {one.theorem: one for one in guarantees(read_params(written(tmp_path, text)))}
+    found = {one.theorem: one for one in guarantees(read_profile(written(tmp_path, text)))}
     assert found["T3*/optimistic"].holds and "not by the paper's proof" in found["T3*/optimistic"].reason
-
-
-@pytest.mark.parametrize(
-    ("text", "field", "expected"),
-    [
-        ("memory = ", None, "expected TOML"),
-        (GOOD.format(memory="swapping"), "memory", "expected reserving or optimistic"),
-        (GOOD.format(memory="reserving").replace("default = 8", "default = -8"), "quantum.default", "whole number"),
-        (GOOD.format(memory="reserving").replace("extend = 1", "extend = 1.5"), "weights.extend", "whole number"),
-        (GOOD.format(memory="reserving").replace("= 64", f"= {2**70}"), "limits.kv_tokens", "whole number"),
-        (GOOD.format(memory="reserving").replace("kv_tokens", "kv_token"), "limits.kv_token", "expected one of"),
-        (GOOD.format(memory="reserving").replace("[weights]\nextend = 1\noutput = 2", ""), "weights", "table"),
-        (GOOD.format(memory="reserving") + "[quantum.clients]\ngold = 0\n", "quantum.clients.gold", "whole number"),
-    ],
-)
-def test_bad_parameters_are_refused_with_file_and_field(
-    tmp_path: Path, text: str, field: str | None, expected: str
-) -> None:
-    path = written(tmp_path, text)
-    with pytest.raises(InputError) as caught:
-        read_params(path)
-    assert caught.value.source == str(path)
-    assert caught.value.field == field
-    assert expected in str(caught.value)
-
-
-def test_a_missing_file_is_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="expected a readable file"):
-        read_params(tmp_path / "absent.toml")
 
 
 def test_the_bundled_examples_are_read(repository: Path) -> None:
     for path in sorted((repository / "examples" / "engines").glob("*.toml")):
-        assert guarantees(read_params(path))
+        assert guarantees(read_profile(path))
+
+
+def test_an_engine_as_shipped_gets_the_theorem_of_its_composition_and_not_the_printed_ones(repository: Path) -> None:
+    for name in ("vllm", "sglang"):
+        found = guarantees(read_profile(repository / "examples" / "engines" / f"{name}.toml"))
+        theorems = [one.theorem for one in found if one.holds]
+        assert "ENGINE/chunked" in theorems and "T3 with ENGINE/chunked, T4 with ENGINE/chunked" in theorems
+        assert [one.theorem for one in found if not one.holds] == ["T2/optimistic", "T3/optimistic", "T5/printed"]
+
+
+def test_a_late_reserving_engine_is_told_that_the_paper_s_proof_is_not_about_it(tmp_path: Path) -> None:
+    text = GOOD.format(memory="reserving").replace("max_input = 1", "max_input = 1\nmax_running = 60")
+    found = {one.theorem: one for one in guarantees(read_profile(written(tmp_path, text + "[late]\nsteps = 3\n")))}
+    # U* = 1 + 2 * 63, and 60 requests may yield 3 steps unheard, 2 each.
+    assert found["ENGINE/reserving"].claim.endswith(f"below {1 - 127 - 360}")
+    assert not found["E8/outputs"].holds and "charges every step at once" in found["E8/outputs"].reason
+
+
+def test_a_step_of_chunks_may_yield_nothing_so_the_wait_is_counted_in_extend_tokens(tmp_path: Path) -> None:
+    text = GOOD.format(memory="reserving").replace("max_input = 1", "max_input = 1\nmax_running = 60")
+    at_once, chunked = (
+        next(one for one in guarantees(read_profile(written(tmp_path, text + more))) if one.theorem == "T5/reserving")
+        for more in ("", "[chunked_prefill]\nbudget = 60\n")
+    )
+    # (3 - 1) (8 + 126 + 8 + 126) = 536 is served to the others, in outputs of 2 or extend tokens of 1.
+    assert "at most 536 before" in at_once.claim and "at most 268 steps" in at_once.claim
+    assert "at most 536 steps" in chunked.claim

@@ -98,9 +98,10 @@ def verify(
 
 def _print_guarantees(path: Path, json_file: str | None) -> None:
     """The bounds for one engine's numbers, as a list, and as JSON where asked for."""
-    from dlpm_proofs.engine_params import guarantees, read_params, to_json
+    from dlpm.engine_profile import read_profile
+    from dlpm_proofs.engine_params import guarantees, to_json
 
-    engine = read_params(path)
+    engine = read_profile(path)
     console = output_console(json_file)
     say(
         console,

@@ -107,11 +107,11 @@ def obligations(ledger: type[LateByTwo] = LateByTwo) -> Iterator[Obligation]:
     yield claim("nor is the counter that the gate sees", given, at_least(BEFORE[F].deficit, t2_floor.FLOOR), PRODUCTS)
     for delay in CHECKED_DELAYS:
         for unaccounted in range(delay + 1):
-            yield from _forward(ledger, delay, unaccounted)
-    yield from _paid_alike(algorithm)
+            yield from late_forward(ledger, delay, unaccounted)
+    yield from paid_alike_though_late(algorithm)
 
 
-def _paid_alike(algorithm: Algorithm) -> Iterator[Obligation]:
+def paid_alike_though_late(algorithm: Algorithm) -> Iterator[Obligation]:
     """The books of T3: backlogged clients are paid alike, so that their gap is that of T3 with this floor."""
     backlogged = tuple((f"{client} is backlogged", queued(client)) for client in (F, G))
     for client in CLIENTS:
@@ -119,7 +119,7 @@ def _paid_alike(algorithm: Algorithm) -> Iterator[Obligation]:
         yield from transition.obligations((*PARAMETERS, SAME_QUANTUM, *backlogged), paid_alike, WEIGHTED)
 
 
-def _forward(ledger_type: type[LateByTwo], delay: int, unaccounted: int) -> Iterator[Obligation]:
+def late_forward(ledger_type: type[LateByTwo], delay: int, unaccounted: int) -> Iterator[Obligation]:
     """One forward step of the late ledger, some earlier steps being unaccounted for."""
     late = [Poly.unknown(f"late {k}") for k in range(unaccounted)]
     running = BEFORE[F].running
