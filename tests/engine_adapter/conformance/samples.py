@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from functools import cache
 
@@ -59,7 +60,7 @@ def _sample(policy: str, seed: int, memory: str, full: bool) -> Log:
 
 def sample_log(policy: str, seed: int, *, memory: str = "reserving", full: bool = True) -> Log:
     """A fresh copy of the log of a fixed run."""
-    return [dict(line) for line in _sample(policy, seed, memory, full)]
+    return copy.deepcopy(_sample(policy, seed, memory, full))
 
 
 def kind(line: Line) -> JsonValue:
