@@ -39,6 +39,14 @@ def cluster_gap_as_printed(unit: int, quantum: int, workers: int) -> int:
     return 2 * workers * (unit + quantum)
 
 
+def service_while_waiting_as_printed(unit: int, quantum: int, workers: int, clients: int) -> int:
+    """``(n - 1) |W| (2 U + 2 Q^u)``: what others receive while a request waits, as printed [DLPM Thm A.4].
+
+    At one worker `dlpm.bounds.service_while_waiting` is less, also for a client that comes in debt.
+    """
+    return (clients - 1) * cluster_gap_as_printed(unit, quantum, workers)
+
+
 def cluster_gap(worker_gap: int, workers: int) -> int:
     """``|W|`` times the gap of one worker, for clients that are backlogged on every worker."""
     return workers * worker_gap

@@ -13,6 +13,7 @@ from dlpm_proofs.theorems.t9_t11_clusters import (
     T11_INFINITE,
     T11_ROUND_ROBIN,
 )
+from dlpm_proofs.theorems.t10_latency import T10_LATENCY, T10_LATENCY_PRINTED
 from dlpm_proofs.theorems.t12_router_credit import T12_CEILING, T12_FLOOR, T12_PRINTED
 
 MANY_WORKERS: tuple[Theorem, ...] = (
@@ -21,6 +22,8 @@ MANY_WORKERS: tuple[Theorem, ...] = (
     T9_SOMEWHERE,
     T10,
     T10_SOMEWHERE,
+    T10_LATENCY_PRINTED,
+    T10_LATENCY,
     T11_INFINITE,
     T11_ROUND_ROBIN,
     T12_CEILING,
