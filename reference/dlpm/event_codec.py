@@ -72,6 +72,8 @@ def encode_header(header: Header) -> dict[str, JsonValue]:
         value = getattr(header, name)
         if value is not None:
             encoded[name] = value
+    if header.extensions:
+        encoded["extensions"] = {name: dict(options) for name, options in header.extensions.items()}
     return _with_extra(encoded, header.extra)
 
 
@@ -182,6 +184,7 @@ def decode_header(values: Mapping[str, JsonValue], source: str, line: int) -> He
         block_size=_optional(top, "block_size", 1),
         watermark=_optional(top, "watermark", 0),
         level=_choice(top, "level", LEVELS) or "decisions",
+        extensions=_options(top, "extensions") if "extensions" in values else {},
         extra=extra,
     )
 
@@ -317,6 +320,7 @@ _HEADER_FIELDS = {
     "block_size",
     "watermark",
     "level",
+    "extensions",
 }
 
 
@@ -362,6 +366,19 @@ def _object(line: Fields, field: str) -> Fields:
     if not isinstance(value, dict):
         raise line.mismatch(field, "an object")
     return Fields(value, line.source, line.line, f"{line.within}{field}.")
+
+
+def _options(line: Fields, field: str) -> dict[str, dict[str, JsonValue]]:
+    """An object that maps names to objects; what is in those is for others to judge. O(names)."""
+    inner = _object(line, field)
+    found: dict[str, dict[str, JsonValue]] = {}
+    for name, options in inner.values.items():
+        if not name or not is_unicode(name):
+            raise line.wrong(field, f"expected names that are not empty, found {shown(name)}")
+        if not isinstance(options, dict):
+            raise inner.mismatch(name, "an object with the options of this extension")
+        found[name] = options
+    return found
 
 
 def _counts(line: Fields, field: str, low: int) -> dict[str, int]:

@@ -32,7 +32,8 @@ class Header:
 
     ``default_quantum`` and ``quanta`` are in weighted tokens and are ``None``/empty for policies without quanta.
     ``memory`` is ``reserving`` or ``optimistic``; ``visibility`` is ``at_admission`` or ``after_forward``.
-    ``level`` is ``decisions`` or ``full`` (with `order` events and free memory). ``extra`` keeps unknown fields.
+    ``level`` is ``decisions`` or ``full`` (with `order` events and free memory). ``extensions`` are the variants of the
+    plain algorithm that ran, each with its options (docs/formats/events.md). ``extra`` keeps unknown fields.
     """
 
     engine: str
@@ -47,6 +48,7 @@ class Header:
     block_size: int | None = None
     watermark: int | None = None
     level: str = "decisions"
+    extensions: Mapping[str, Mapping[str, JsonValue]] = field(default_factory=dict)
     extra: Mapping[str, JsonValue] = field(default_factory=dict)
 
 

@@ -136,6 +136,7 @@ any_header = st.builds(
     block_size=optional(positive),
     watermark=optional(counts),
     level=st.sampled_from(("decisions", "full")),
+    extensions=st.dictionaries(names, unknown, max_size=2),
     extra=unknown,
 )
 
@@ -278,6 +279,9 @@ def test_an_event_that_is_wrong_is_refused_with_line_and_field(line: str, field:
         ({"memory": "huge"}, "memory", "expected one of reserving, optimistic"),
         ({"visibility": "never"}, "visibility", "expected one of at_admission, after_forward"),
         ({"level": "some"}, "level", "expected one of decisions, full"),
+        ({"extensions": ["late"]}, "extensions", "expected an object"),
+        ({"extensions": {"": {}}}, "extensions", "expected names that are not empty"),
+        ({"extensions": {"late": 2}}, "extensions.late", "expected an object with the options"),
         ({"watermark": -1}, "watermark", "found -1"),
         ({"block_size": 0}, "block_size", "found 0"),
     ],

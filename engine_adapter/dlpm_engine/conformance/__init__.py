@@ -4,7 +4,8 @@ from dlpm_engine.conformance.checker import check_log
 from dlpm_engine.conformance.reading import check_path
 from dlpm_engine.conformance.render import render, to_json
 from dlpm_engine.conformance.report import NotChecked, Report, Violation
-from dlpm_engine.conformance.rules import RULES, Rule, rules_for
+from dlpm_engine.conformance.rule import Rule
+from dlpm_engine.conformance.rules import RULES, rules_for
 
 __all__ = [
     "RULES",

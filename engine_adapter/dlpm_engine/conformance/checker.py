@@ -6,7 +6,7 @@ the reference. It shares with them the cost of a token, the bounds and the log's
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import orjson
@@ -16,28 +16,26 @@ from dlpm.event_codec import MAX_INTEGER, decode_header
 from dlpm.events import SCHEMA, Header
 from dlpm.fields import MAX_TOKENS
 from dlpm.jsonl import parse_object
-from dlpm_engine.conformance.batch import Batch
 from dlpm_engine.conformance.discipline import Discipline
-from dlpm_engine.conformance.dlpm_rules import DlpmRules
+from dlpm_engine.conformance.extensions.mode import Mode
+from dlpm_engine.conformance.extensions.registry import mode_of
 from dlpm_engine.conformance.fcfs_rules import FcfsRules
 from dlpm_engine.conformance.findings import Findings, StopCheckingError, undecodable
-from dlpm_engine.conformance.forward import Forward
 from dlpm_engine.conformance.lifecycle import Lifecycle
 from dlpm_engine.conformance.lpm_rules import LpmRules
 from dlpm_engine.conformance.odd import OddLineError
+from dlpm_engine.conformance.parts import Handler, plain_parts
 from dlpm_engine.conformance.report import NotChecked, Report
 from dlpm_engine.conformance.router_rules import RouterRules
 from dlpm_engine.conformance.rules import rules_for
 from dlpm_engine.conformance.vtc_rules import VtcRules
 from dlpm_engine.conformance.worker_state import WorkerState
 
-_DISCIPLINES: dict[str, type[Discipline]] = {"dlpm": DlpmRules, "vtc": VtcRules, "lpm": LpmRules, "fcfs": FcfsRules}
+_DISCIPLINES: dict[str, type[Discipline]] = {"vtc": VtcRules, "lpm": LpmRules, "fcfs": FcfsRules}
 
 _OUTPUT = b'{"event":"output",'
 # Handles an output event whose tokens are as foretold; no line of a log can name it.
 _EVEN_OUTPUT = object()
-
-_Handler = Callable[[dict[str, Any]], None]
 
 
 class _WorkerCheck:
@@ -45,14 +43,20 @@ class _WorkerCheck:
 
     __slots__ = ("advance", "discipline", "forward", "handlers", "state")
 
-    def __init__(self, header: Header, findings: Findings, index: int | None, router: RouterRules | None) -> None:
+    def __init__(
+        self, header: Header, mode: Mode, findings: Findings, index: int | None, router: RouterRules | None
+    ) -> None:
         self.state = WorkerState(header, findings, index)
-        self.discipline = _DISCIPLINES.get(header.policy, Unruled)(self.state)
-        batch = Batch(self.state, self.discipline)
-        lifecycle = Lifecycle(self.state, batch, self.discipline)
-        self.forward = Forward(self.state, batch, self.discipline)
+        parts = (
+            mode.parts(self.state)
+            if header.policy == "dlpm"
+            else plain_parts(self.state, _DISCIPLINES.get(header.policy, Unruled)(self.state))
+        )
+        self.discipline = parts.discipline
+        self.forward = parts.forward
+        lifecycle = parts.lifecycle
         self.advance = lifecycle.advance
-        self.handlers: dict[object, _Handler] = {
+        self.handlers: dict[object, Handler] = {
             "arrive": lifecycle.arrive,
             "order": lifecycle.order,
             "refill": lifecycle.refill,
@@ -63,6 +67,8 @@ class _WorkerCheck:
             "evict": lifecycle.evict,
             _EVEN_OUTPUT: self.forward.even_output,
         }
+        for kind, handler in parts.handlers.items():
+            self.handlers[kind] = handler
         if router is not None:
             self.handlers["finish"] = lambda event: self._finish(lifecycle, router, event)
 
@@ -87,19 +93,24 @@ class Checker:
     meanwhile); nothing grows with the log's length.
     """
 
-    def __init__(self, source: str, header: Header, *, all_violations: bool) -> None:
-        """Ready for the first event of a log with this header.
+    def __init__(self, source: str, header: Header, *, header_line: int = 1, all_violations: bool) -> None:
+        """Ready for the first event of a log with this header, which is its line ``header_line``.
 
         Raises:
-            InputError: the header lacks what its policy's rules need.
+            InputError: the header lacks what its policy's rules need, or states extensions without rules.
         """
         if header.policy == "dlpm" and header.default_quantum is None:
-            raise InputError("expected a quantum: policy dlpm has one", source=source, line=1, field="quantum")
+            raise InputError(
+                "expected a quantum: policy dlpm has one", source=source, line=header_line, field="quantum"
+            )
         self._source = source
         self._header = header
+        self._mode = mode_of(header, source, header_line)
         self._findings = Findings(source, keep_all=all_violations)
         self._router = RouterRules(header, self._findings) if "dispatch" in header.extra else None
-        self._workers: dict[int | None, _WorkerCheck] = {None: _WorkerCheck(header, self._findings, None, self._router)}
+        self._workers: dict[int | None, _WorkerCheck] = {
+            None: _WorkerCheck(header, self._mode, self._findings, None, self._router)
+        }
         # Where the router sent what has not arrived yet; None as long as there is no sign of a router.
         self._sent: dict[str, int] | None = None
         self._time_us = 0
@@ -183,7 +194,7 @@ class Checker:
             raise OddLineError
         worker = self._workers.get(index)
         if worker is None:
-            worker = self._workers[index] = _WorkerCheck(self._header, self._findings, index, self._router)
+            worker = self._workers[index] = _WorkerCheck(self._header, self._mode, self._findings, index, self._router)
         return worker
 
     def _check_time(self, time_us: object, state: WorkerState) -> None:
@@ -213,6 +224,7 @@ class Checker:
             raise InputError("expected at least one event after the header", source=self._source, line=2)
         policy = self._header.policy
         applied = [rule.id for rule in rules_for(policy, self._router.router if self._router is not None else None)]
+        applied += self._mode.rules
         reasons: dict[str, str] = {}
         for worker in self._workers.values():
             reasons.update(worker.discipline.not_checked())
@@ -242,7 +254,7 @@ def check_log(lines: Iterable[bytes], *, source: str = "log", all_violations: bo
     """
     iterator = iter(lines)
     number, header = _header(iterator, source)
-    checker = Checker(source, header, all_violations=all_violations)
+    checker = Checker(source, header, header_line=number, all_violations=all_violations)
     checker.run(iterator, number + 1)
     return checker.report()
 

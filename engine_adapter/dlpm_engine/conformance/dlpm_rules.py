@@ -1,4 +1,8 @@
-"""The rules of DLPM [DLPM Alg. 1]: gate, charges, refills, order, fixpoint, and the bounds that follow."""
+"""The rules of DLPM [DLPM Alg. 1]: gate, charges, refills, order, fixpoint, and the bounds that follow.
+
+An extension's rules are a subclass, which overrides the small methods that say what is expected (`has_credit`, `owed`,
+`admission_charge`, `admission_service`), or those about a whole event (`extensions.mode`).
+"""
 
 from __future__ import annotations
 
@@ -9,30 +13,46 @@ from dlpm_engine.conformance.counters import logged_counter
 from dlpm_engine.conformance.discipline import Discipline
 from dlpm_engine.conformance.findings import names
 from dlpm_engine.conformance.output_charges import OutputCharges
+from dlpm_engine.conformance.promises import PlainPromises
 from dlpm_engine.conformance.state import ClientState, RequestState
 from dlpm_engine.conformance.theorem_rules import TheoremRules
 from dlpm_engine.conformance.worker_state import WorkerState
 
 
-def has_credit(request: RequestState) -> bool:
-    """The gate: its client's deficit is known to be positive [DLPM Alg. 1 l. 21]."""
-    return request.client.deficit > 0 and not request.client.doubtful
-
-
 class DlpmRules(Discipline):
     """What Algorithm 1 may do to one worker."""
 
-    def __init__(self, state: WorkerState) -> None:
-        """Nothing has happened."""
+    def __init__(
+        self, state: WorkerState, bounds: TheoremRules | None = None, charges: OutputCharges | None = None
+    ) -> None:
+        """Nothing has happened. ``bounds`` and ``charges`` are those of the plain algorithm unless given."""
         super().__init__(state)
-        self._bounds = TheoremRules(state)
+        self._bounds = bounds if bounds is not None else TheoremRules(state, PlainPromises(state.header))
         self._order = ConsideredOrder(state)
-        self._charges = OutputCharges(state, "charge-output", -1)
+        self._charges = charges if charges is not None else OutputCharges(state, "charge-output", -1)
         self._refill_overdue = False
 
     def not_checked(self) -> Mapping[str, str]:
         """Rules that this log does not carry enough for, and why."""
         return {**self._bounds.not_checked(), **self._order.not_checked()}
+
+    # -- what is expected ------------------------------------------------------------------------------------------
+
+    def has_credit(self, request: RequestState) -> bool:
+        """The gate: its client's deficit is known to be positive [DLPM Alg. 1 l. 21]."""
+        return request.client.deficit > 0 and not request.client.doubtful
+
+    def owed(self) -> list[ClientState]:
+        """Whom a refill that fires now must pay [DLPM Alg. 1 ll. 6-7], as far as counters are known. O(clients)."""
+        return [client for client in self.state.clients.values() if client.deficit <= 0 and not client.doubtful]
+
+    def admission_charge(self, request: RequestState, extend: int) -> int:
+        """What the client pays when ``request`` joins the batch [DLPM Alg. 1 l. 23], in weighted tokens."""
+        return self.state.cost.extend(extend)
+
+    def admission_service(self, request: RequestState) -> int:
+        """What the client is served by the admission just made, in weighted tokens."""
+        return self.state.cost.extend(request.extend)
 
     # -- queue -----------------------------------------------------------------------------------------------------
 
@@ -40,13 +60,7 @@ class DlpmRules(Discipline):
         """The backlog of a client begins with its first request in the queue."""
         self._bounds.longer_input(request.input)
         if not request.client.queued:
-            self._begin_backlog(request.client)
-
-    def _begin_backlog(self, client: ClientState) -> None:
-        """``client`` is backlogged from this line on."""
-        tracker = self._bounds.tracker(client)
-        if tracker is not None:
-            tracker.begin(client, self._bounds.active(client.quantum), self.state.findings.line)
+            self._bounds.begin_backlog(request.client)
 
     def considers(self, requests: Sequence[str], matched: Sequence[int], free: int | None) -> None:
         """The order is longest match first."""
@@ -66,8 +80,7 @@ class DlpmRules(Discipline):
             state.violation("known-client", expected="deficits of clients that have arrived", found=names(unknown))
         paid = {clients[name]: after for name, after in deficits.items() if name in clients}
         self._check_amounts(paid)
-        poor = [client for client in clients.values() if client.deficit <= 0 and not client.doubtful]
-        forgotten = [client for client in poor if client not in paid]
+        forgotten = [client for client in self.owed() if client not in paid]
         if forgotten:
             state.violation(
                 "refill-forgot",
@@ -139,8 +152,8 @@ class DlpmRules(Discipline):
                 request=request.id,
             )
         else:
-            self._order.admits(request, free, has_credit)
-            charge = state.cost.extend(extend)
+            self._order.admits(request, free, self.has_credit)
+            charge = self.admission_charge(request, extend)
             if found != before - charge and known:
                 state.violation(
                     "charge-extend",
@@ -165,7 +178,7 @@ class DlpmRules(Discipline):
         if tracker is not None:
             if not client.queued:
                 tracker.end(client)
-            tracker.jump(client, self.state.cost.extend(request.extend), self.state.findings.line)
+            tracker.jump(client, self.admission_service(request), self.state.findings.line)
         self._bounds.check_floor(client)
         self._bounds.check_gaps()
 
@@ -192,7 +205,7 @@ class DlpmRules(Discipline):
         client.deficit = found
         client.doubtful = False
         if not client.queued:
-            self._begin_backlog(client)
+            self._bounds.begin_backlog(client)
         self.finished(request)
 
     # -- forward ---------------------------------------------------------------------------------------------------
@@ -200,7 +213,7 @@ class DlpmRules(Discipline):
     def forwards(self) -> None:
         """The admission fixpoint is reached: no refill is due, and nobody who may run and fits still waits."""
         self._check_refill_not_due()
-        self._order.check_fixpoint(filter(has_credit, self._order.waiting()))
+        self._order.check_fixpoint(filter(self.has_credit, self._order.waiting()))
 
     def _check_refill_not_due(self) -> None:
         """Some queued client has credit, if anybody was queued when admission came to rest. O(queued clients).
@@ -229,23 +242,16 @@ class DlpmRules(Discipline):
 
     def outputs(self, deficits: Mapping[str, int], served: Mapping[ClientState, int] | None) -> None:
         """Each client pays for its output tokens. O(clients in the batch)."""
-        line = self.state.findings.line
-        trackers = self._bounds.trackers
-        for quantum, tracker in trackers.items():
-            if served is not None:
-                tracker.settle([client for client in served if client.quantum == quantum], line)
-            tracker.before_forward(line)
+        bounds = self._bounds
         charges = self._charges
+        bounds.before_forward(served)
         charges.apply(deficits, served)
-        for tracker in trackers.values():
-            tracker.after_forward(charges.largest)
-            if served is not None:
-                tracker.settle((), line)
-        self._bounds.check_floors(charges.lowest, served)
-        self._bounds.check_gaps()
+        bounds.after_forward(charges.largest, served)
+        bounds.check_floors(charges.lowest, served)
+        bounds.check_gaps()
 
     def adopts_outputs(self, deficits: Mapping[str, int]) -> None:
         """Counters are taken as they are; what was served is not known, so the intervals of the gaps begin anew."""
         super().adopts_outputs(deficits)
         for client in self.state.queued_clients:
-            self._begin_backlog(client)
+            self._bounds.begin_backlog(client)

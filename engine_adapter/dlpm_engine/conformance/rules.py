@@ -3,32 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-ANY = ("any",)
-KNOWN = ("dlpm", "vtc", "lpm", "fcfs")
-DLPM = ("dlpm",)
-LPM = ("lpm",)
-FCFS = ("fcfs",)
-VTC = ("vtc",)
-D2LPM = ("d2lpm",)
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One rule.
-
-    ``policies`` are the policies whose logs it is for, or ``any``; ``routers`` are the routers of clusters, likewise.
-    ``theorem`` says that the rule is a proven bound with hypotheses, not a law of the algorithm: a run may break it
-    without having made a wrong step.
-    """
-
-    id: str
-    sentence: str
-    source: str
-    policies: tuple[str, ...] = ANY
-    theorem: bool = False
-    routers: tuple[str, ...] = ()
+from dlpm_engine.conformance.extensions.registry import EXTENSIONS
+from dlpm_engine.conformance.promises import EXTENSION_BOUNDS
+from dlpm_engine.conformance.rule import ANY, D2LPM, DLPM, FCFS, KNOWN, LPM, VTC, Rule
 
 
 def _router_rule(rule_id: str, sentence: str, source: str, routers: tuple[str, ...]) -> Rule:
@@ -173,6 +151,9 @@ _ALL = (
         "DLPM §6.1",
         ("round-robin", "per-client-round-robin"),
     ),
+    # Extensions.
+    *EXTENSION_BOUNDS,
+    *(rule for extension in EXTENSIONS.values() for rule in extension.rules),
 )
 
 RULES: Mapping[str, Rule] = {rule.id: rule for rule in _ALL}
@@ -183,7 +164,10 @@ POLICIES = KNOWN
 
 
 def rules_for(policy: str, router: str | None = None) -> tuple[Rule, ...]:
-    """The rules that a log of ``policy`` is held to, and those of the ``router`` in front of it. O(rules)."""
+    """The rules that a log of ``policy`` is held to, and those of the ``router`` in front of it. O(rules).
+
+    A log that states extensions is held to those of its mode as well.
+    """
     return tuple(
         rule
         for rule in RULES.values()

@@ -1,0 +1,52 @@
+"""Extensions by the name that a log's header states, and which of them have rules together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from dlpm.errors import InputError
+from dlpm.events import Header
+from dlpm.fields import Fields
+from dlpm_engine.conformance.extensions import speculation
+from dlpm_engine.conformance.extensions.mode import Extension, Mode
+
+EXTENSIONS: Mapping[str, Extension] = {extension.name: extension for extension in (speculation.EXTENSION,)}
+"""Every extension, in the order of docs/rules.md."""
+
+COMBINATIONS: Mapping[frozenset[str], Callable[[Mapping[str, Fields], Header], Mode]] = {}
+"""The sets of two or more extensions that have rules together, each with what reads all their options."""
+
+
+def mode_of(header: Header, source: str, line: int) -> Mode:
+    """The mode of a log whose header is line ``line`` of ``source``.
+
+    Raises:
+        InputError: an extension that is not known, or that has no rules for this policy or beside the others; or an
+            option that is not what it must be.
+    """
+    stated = {name: Fields(options, source, line, f"extensions.{name}.") for name, options in header.extensions.items()}
+    if not stated:
+        return Mode(header)
+    for name in stated:
+        if name not in EXTENSIONS:
+            known = ", ".join(EXTENSIONS)
+            raise InputError(f"expected one of {known}", source=source, line=line, field=f"extensions.{name}")
+    if header.policy != "dlpm":
+        raise InputError(
+            f"expected policy dlpm: there are no rules for {' and '.join(stated)} under policy {header.policy}",
+            source=source,
+            line=line,
+            field="extensions",
+        )
+    if len(stated) == 1:
+        [(name, options)] = stated.items()
+        return EXTENSIONS[name].read(options, header)
+    together = COMBINATIONS.get(frozenset(stated))
+    if together is None:
+        raise InputError(
+            f"expected one extension: there are no rules for {' and '.join(stated)} together",
+            source=source,
+            line=line,
+            field="extensions",
+        )
+    return together(stated, header)

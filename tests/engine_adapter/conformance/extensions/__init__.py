@@ -1,0 +1,1 @@
+"""The rules for logs that state extensions."""
