@@ -14,7 +14,7 @@ from dlpm.cost import CostModel
 from dlpm.errors import InputError
 from dlpm.fields import MAX_TOKENS, Fields
 from dlpm.jsonl import JsonValue
-from dlpm.ledger import Quanta
+from dlpm.quanta import Quanta
 
 RESERVING, OPTIMISTIC = "reserving", "optimistic"
 MAX_WEIGHT = 2**31 - 1

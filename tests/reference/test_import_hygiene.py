@@ -11,7 +11,7 @@ import pytest
 
 REFERENCE = Path(__file__).resolve().parent.parent.parent / "reference" / "dlpm"
 SOURCES = sorted(REFERENCE.rglob("*.py"))
-INTEGER_ONLY = ("ledger.py", "bounds.py", "cost.py")
+INTEGER_ONLY = ("ledger.py", "quanta.py", "bounds.py", "cost.py")
 
 
 def imported_packages(tree: ast.AST) -> Iterator[tuple[int, str]]:

@@ -1,7 +1,7 @@
 """What is proven of a run: its floors and its gap, as far as its header says what the theorems need.
 
 `theorem_rules` holds a log to whatever these say. The plain algorithm's are here; an extension states its own with
-`ProvenUnit`, where the theorem is the same and only ``U*`` is another, or with a class of its own.
+`ProvenUnit`, where the theorem is the same and only ``U*`` is another, with `Unproven`, or with a class of its own.
 """
 
 from __future__ import annotations
@@ -140,33 +140,52 @@ class ProvenUnit:
     Attributes:
         extensions: how messages call them.
         unit: ``U*`` in weighted tokens, for a longest input of so many tokens.
-        unproven: why there is no bound, for instance a limit that the header does not state; ``None`` if there is one.
     """
 
     extensions: str
     unit: Callable[[int], int]
-    unproven: str | None = None
 
     def floors(self, max_input: int) -> Sequence[Floor]:
         """The proven floor."""
-        if self.unproven is not None or not max_input:
+        if not max_input:
             return ()
         floor = deficit_floor(self.unit(max_input))
         return (Floor("extension-floor", floor, f"a deficit of at least {floor}, the floor with {self.extensions}"),)
 
     def gap(self, max_input: int, quantum: int) -> Gap | None:
         """What follows from floor, ceiling, and refills that pay every poor client its quantum at the same moment."""
-        if self.unproven is not None:
-            return None
         bound = service_gap(quantum, deficit_floor(self.unit(max_input)))
         return Gap("extension-gap", "extension-gap", bound, "2(Q - floor)")
 
     def not_checked(self) -> Mapping[str, str]:
-        """The plain bounds: they say other numbers. And the extension's, where nothing is proven."""
-        replaced = dict.fromkeys(PLAIN_BOUNDS, f"not a theorem with {self.extensions}: extension-floor and -gap are")
-        if self.unproven is None:
-            return replaced
-        return replaced | dict.fromkeys((rule.id for rule in EXTENSION_BOUNDS), self.unproven)
+        """The plain bounds: they say other numbers."""
+        return dict.fromkeys(PLAIN_BOUNDS, f"not a theorem with {self.extensions}: extension-floor and -gap are")
+
+
+@dataclass(frozen=True, slots=True)
+class Unproven:
+    """No floor and no gap: no theorem is about such a run, or its header states too little.
+
+    Attributes:
+        extensions: how messages call what the run does.
+        reason: why there is no bound.
+    """
+
+    extensions: str
+    reason: str
+
+    def floors(self, max_input: int) -> Sequence[Floor]:
+        """None."""
+        return ()
+
+    def gap(self, max_input: int, quantum: int) -> Gap | None:
+        """None."""
+        return None
+
+    def not_checked(self) -> Mapping[str, str]:
+        """All of them."""
+        plain = dict.fromkeys(PLAIN_BOUNDS, f"not a theorem with {self.extensions}")
+        return plain | dict.fromkeys((rule.id for rule in EXTENSION_BOUNDS), self.reason)
 
 
 def smallest_credit(header: Header) -> int:
