@@ -147,15 +147,16 @@ class Replay:
     def widest_gap(self, ahead: ClientId, behind: ClientId, *, both_backlogged: bool = True) -> int:
         """The largest ``W_ahead - W_behind`` over every interval in which ``behind`` has a request queued throughout.
 
-        With ``both_backlogged``, ``ahead`` has one queued as well. Looks at all intervals: O(events^2).
+        With ``both_backlogged``, ``ahead`` has one queued as well. No interval is left out: the widest begins where the
+        difference was least since the last moment without a queued request. O(events).
         """
-        differences: list[int] = []
+        lowest: int | None = None
         widest = 0
         for difference, backlogged in self._differences(ahead, behind, both_backlogged):
-            differences.append(difference)
-            widest = max(widest, difference - min(differences))
+            lowest = difference if lowest is None else min(lowest, difference)
+            widest = max(widest, difference - lowest)
             if not backlogged:
-                differences = []
+                lowest = None
         return widest
 
     def _differences(self, ahead: ClientId, behind: ClientId, both: bool) -> list[tuple[int, bool]]:

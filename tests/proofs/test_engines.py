@@ -17,7 +17,7 @@ from dlpm_proofs.run import chosen
 from dlpm_proofs.solve import default_solvers
 from dlpm_proofs.theorem import Prover, Theorem
 from dlpm_proofs.theorems.e8_late import LateSetting, lowest_true_counter
-from dlpm_proofs.theorems.engine_runs import SINKS, deepest
+from dlpm_proofs.theorems.engine_runs import SINKS, deepest, widest
 from dlpm_proofs.witness import call, replay
 
 ENGINES = chosen(["ENGINE"])
@@ -112,3 +112,10 @@ def test_the_constructed_run_comes_near_the_floor_at_an_engine_s_real_size() -> 
         "a quarter of a real one", CostModel(1, 2), Quanta(2000), OPTIMISTIC, 32768, 2048, 512, 128, late_steps=1
     )
     assert deepest(profile).within(21, 20)
+
+
+def test_a_second_construction_comes_near_the_gap() -> None:
+    profile = EngineProfile(
+        "half a real one", CostModel(1, 2), Quanta(2000), RESERVING, 65536, 4096, 1024, 64, late_steps=1
+    )
+    assert widest(profile).within(3, 2)

@@ -18,6 +18,7 @@ Examples:
   dlpm verify --theorem T3 --smt2 obligations/
   dlpm verify --theorem T2 --witnesses witnesses/
   dlpm verify --params engine.toml
+  dlpm verify --params engine.toml --witnesses worst/
 """
 
 
@@ -40,7 +41,10 @@ def verify(
     ] = None,
     witnesses: Annotated[
         str | None,
-        typer.Option(metavar="DIR", help="Write the workload and the event log of every witness."),
+        typer.Option(
+            metavar="DIR",
+            help="Write the workload and the event log of every witness; with --params, of runs near the bounds.",
+        ),
     ] = None,
     mutants: Annotated[bool, typer.Option(help="Also check that changed algorithms fail their theorems.")] = True,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Leave a theorem at its first failure.")] = False,
@@ -65,7 +69,7 @@ def verify(
     from dlpm_proofs.run import Effort, chosen, decide_all, write_all_smt2, write_witnesses
 
     if params is not None:
-        _print_guarantees(Path(params), json_file)
+        _print_guarantees(Path(params), json_file, witnesses)
         return
     theorems = chosen(theorem or ())
     console = output_console(json_file)
@@ -96,10 +100,11 @@ def verify(
         raise typer.Exit(1)
 
 
-def _print_guarantees(path: Path, json_file: str | None) -> None:
-    """The bounds for one engine's numbers, as a list, and as JSON where asked for."""
+def _print_guarantees(path: Path, json_file: str | None, witnesses: str | None) -> None:
+    """The bounds for one engine's numbers, as a list, and as JSON where asked for; and runs that come near them."""
     from dlpm.engine_profile import read_profile
     from dlpm_proofs.engine_params import guarantees, to_json
+    from dlpm_proofs.theorems.engine_runs import deepest, widest
 
     engine = read_profile(path)
     console = output_console(json_file)
@@ -110,5 +115,14 @@ def _print_guarantees(path: Path, json_file: str | None) -> None:
     for one in guarantees(engine):
         verdict = "holds" if one.holds else "DOES NOT HOLD"
         say(console, f"{verdict:14}{one.claim}\n{'':14}  {one.theorem}: {one.reason}")
+    if witnesses is not None:
+        folder = Path(witnesses)
+        folder.mkdir(parents=True, exist_ok=True)
+        say(console, "\nHow near a run of the reference comes, at this size:")
+        for what, construct in (("floor", deepest), ("gap", widest)):
+            reached = construct(engine)
+            workload, log = reached.run.write(folder, what)
+            share = 100 * reached.found // reached.bound
+            say(console, f"{what:14}{reached.found} of {reached.bound}, {share} %: {workload}, {log}")
     if json_file is not None:
         write_json(json_file, to_json(engine))

@@ -37,8 +37,8 @@ def near_the_floor(profiles: tuple[EngineProfile, ...]) -> tuple[Demonstration, 
         story = (
             f"M = {profile.kv_tokens}, L_in = {profile.max_input}, L_out = {profile.max_output},"
             f" B = {profile.max_running}, d = {profile.late_steps}, Q = {profile.quanta.default}.",
-            f"A full batch decodes unheard, then the costliest one is let in: {SINKS} sinks to {found.lowest};"
-            f" the floor is {found.floor}.",
+            f"A full batch decodes unheard, then the costliest one is let in: {SINKS} sinks to {-found.found};"
+            f" the floor is {-found.bound}.",
         )
         shown.append(Demonstration(f"near the floor: {profile.engine}", story, found.within(*NEAR), found.run))
     return tuple(shown)

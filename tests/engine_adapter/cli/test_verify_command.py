@@ -105,3 +105,15 @@ def test_explain_says_a_theorem_in_words(capsys: pytest.CaptureFixture[str]) -> 
     out = capsys.readouterr().out
     assert "does not reject a request if it fits" in out
     assert "checked: A gated request waits beside free memory" in out
+
+
+def test_the_bounds_of_an_engine_come_with_runs_that_are_near_them(
+    tmp_path: Path, repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    profile = repository / "examples" / "engines" / "reserving-batch-64.toml"
+    assert execute(["verify", "--params", str(profile), "--witnesses", str(tmp_path / "worst")]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("floor "))
+    found, bound = int(line.split()[1]), int(line.split()[3].rstrip(","))
+    assert found <= bound <= 1.1 * found
+    assert execute(["check", str(tmp_path / "worst" / "floor.events.jsonl")]) == 0
+    assert execute(["check", str(tmp_path / "worst" / "gap.events.jsonl")]) == 0
