@@ -1,8 +1,8 @@
 """The bounds of an engine that departs from the paper in several ways at once.
 
-Bounds do not simply add up: chunks change which requests hold memory when, and so what the harmonic sum counts. The
-theorems ENGINE/... are about the compositions written here, and about no others. Results are in weighted tokens unless
-said otherwise.
+That bounds add up is not to be hoped for: chunks change which requests hold memory when, and with it what the harmonic
+sum counts. The theorems ENGINE/... are about the compositions written here, and about no others. Results are in
+weighted tokens unless said otherwise.
 """
 
 from __future__ import annotations
@@ -28,26 +28,11 @@ def most_running(kv_tokens: int, max_running: int | None = None) -> int:
     return kv_tokens - 1 if max_running is None else min(max_running, kv_tokens - 1)
 
 
-def outputs_of_the_last(kv_tokens: int, max_output: int | None = None) -> int:
-    """The most output tokens of one request: beside it memory holds a token of its prompt."""
-    return kv_tokens - 1 if max_output is None else min(max_output, kv_tokens - 1)
-
-
-def outputs_with_chunks(kv_tokens: int, max_output: int | None = None, max_running: int | None = None) -> int:
-    """The most output tokens that one client's requests yield after its last admission, if prompts come in chunks.
-
-    The request let in last may decode while others have long held more than it does, so memory says nothing of it: it
-    is counted with its whole output, and beside it the harmonic sum of at most ``B - 1`` others. O(sqrt(M)).
-    """
-    others = outputs_after_admission(kv_tokens, max_output, None if max_running is None else max_running - 1)
-    return outputs_of_the_last(kv_tokens, max_output) + others
-
-
 def optimistic_engine_unit(cost: CostModel, recomputation: int, outputs: int, late_steps: int, running: int) -> int:
     """``U*`` of optimistic memory with recomputation that clients pay for, and outputs charged ``late_steps`` late.
 
-    ``recomputation`` is `dlpm.bounds.longest_recomputation`; ``outputs`` is `outputs_with_chunks`, or
-    `dlpm.bounds.outputs_after_admission` where prompts are computed at once; ``running`` is `most_running`.
+    ``recomputation`` is `dlpm.bounds.longest_recomputation`, ``outputs`` is `dlpm.bounds.outputs_after_admission`, and
+    ``running`` is `most_running`. Chunks of prompts change nothing: see the theorem ENGINE/optimistic.
     """
     return late_unit(cost, optimistic_unit(cost, recomputation, outputs), late_steps, running)
 
@@ -115,12 +100,9 @@ def for_engine(profile: EngineProfile) -> EngineBounds:
             "expected 1 with optimistic memory: no theorem is about both", field="speculation.most_accepted"
         )
     else:
-        chunked = profile.chunk_budget is not None
-        theorem = "ENGINE/chunked" if chunked else "ENGINE/optimistic"
+        theorem = "ENGINE/optimistic"
         recomputation = longest_recomputation(profile.max_input, profile.kv_tokens, profile.max_output)
-        count = (outputs_with_chunks if chunked else outputs_after_admission)(
-            profile.kv_tokens, profile.max_output, profile.max_running
-        )
+        count = outputs_after_admission(profile.kv_tokens, profile.max_output, profile.max_running)
         extends, outputs = profile.cost.extend(recomputation), profile.cost.output(count)
         unit = optimistic_engine_unit(profile.cost, recomputation, count, profile.late_steps, running)
     floor = deficit_floor(unit)

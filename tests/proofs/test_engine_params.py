@@ -61,7 +61,7 @@ def test_an_engine_as_shipped_gets_the_theorem_of_its_composition_and_not_the_pr
     for name in ("vllm", "sglang"):
         found = guarantees(read_profile(repository / "examples" / "engines" / f"{name}.toml"))
         theorems = [one.theorem for one in found if one.holds]
-        assert "ENGINE/chunked" in theorems and "T3 with ENGINE/chunked, T4 with ENGINE/chunked" in theorems
+        assert "ENGINE/optimistic" in theorems and "T3 with ENGINE/optimistic, T4 with ENGINE/optimistic" in theorems
         assert [one.theorem for one in found if not one.holds] == ["T2/optimistic", "T3/optimistic", "T5/printed"]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dlpm_proofs.theorem import Theorem
-from dlpm_proofs.theorems.engine_together import CHUNKED_ENGINE, OPTIMISTIC_ENGINE, RESERVING_ENGINE
+from dlpm_proofs.theorems.engine_together import OPTIMISTIC_ENGINE, RESERVING_ENGINE
 from dlpm_proofs.theorems.extensions import EXTENSIONS
 from dlpm_proofs.theorems.m1_memory import M1
 from dlpm_proofs.theorems.m2_optimistic_memory import M2
@@ -30,5 +30,5 @@ THEOREMS: tuple[Theorem, ...] = (
     *(T8, T8_WEIGHTS, T8_OPTIMISTIC),
     *MANY_WORKERS,
     *EXTENSIONS,
-    *(RESERVING_ENGINE, OPTIMISTIC_ENGINE, CHUNKED_ENGINE),
+    *(RESERVING_ENGINE, OPTIMISTIC_ENGINE),
 )
