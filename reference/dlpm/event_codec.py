@@ -25,6 +25,7 @@ from dlpm.events import (
     Output,
     Preempt,
     Refill,
+    Resume,
 )
 from dlpm.fields import MAX_HASH, MAX_TOKENS, Fields, is_unicode
 from dlpm.jsonl import JsonValue, dump, parse_object, shown
@@ -40,6 +41,7 @@ EVENT_NAMES: Mapping[type[Event], str] = {
     Output: "output",
     Finish: "finish",
     Preempt: "preempt",
+    Resume: "resume",
     Dispatch: "dispatch",
     Evict: "evict",
 }
@@ -268,6 +270,19 @@ def _preempt(line: Fields) -> Event:
         request=line.text("request"),
         kind=kind,
         deficit=_optional(line, "deficit", -MAX_INTEGER),
+        copied=_optional(line, "copied", 0),
+        copied_us=_optional(line, "copied_us", 0),
+    )
+
+
+def _resume(line: Fields) -> Event:
+    return Resume(
+        **_common(line, Resume),
+        request=line.text("request"),
+        copied=line.integer("copied", 0, MAX_INTEGER),
+        began_us=line.integer("began_us", 0, MAX_INTEGER),
+        copied_us=line.integer("copied_us", 0, MAX_INTEGER),
+        deficit=_optional(line, "deficit", -MAX_INTEGER),
     )
 
 
@@ -302,6 +317,7 @@ _DECODERS: Mapping[str, Callable[[Fields], Event]] = {
     "output": _output,
     "finish": _finish,
     "preempt": _preempt,
+    "resume": _resume,
     "dispatch": _dispatch,
     "evict": _evict,
 }

@@ -132,10 +132,30 @@ class Finish(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preempt(Event):
-    """A request left the running batch unfinished and is back in the queue; ``kind`` is `recompute` or `swap`."""
+    """A request left the running batch unfinished; ``kind`` is `recompute` or `swap`. It is back in the queue.
+
+    With the extension `swap`, one that was swapped is in CPU memory instead, until its `Resume`: ``copied`` tokens are
+    copied there, which is done at ``copied_us``.
+    """
 
     request: RequestId
     kind: str
+    deficit: int | None = None
+    copied: int | None = None
+    copied_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resume(Event):
+    """A swapped request is back in the running batch, with the extension `swap`; ``deficit`` is its client's counter.
+
+    ``copied`` tokens were copied back, from ``began_us`` to ``copied_us``.
+    """
+
+    request: RequestId
+    copied: int
+    began_us: int
+    copied_us: int
     deficit: int | None = None
 
 

@@ -141,12 +141,16 @@ class Worker:
         `step` is this and `end_step`; a cluster calls the two apart, so that its workers' clocks interleave.
         """
         self.step_number += 1
+        self._admission_phase()
+        self._make_room_for_outputs()
+        return self.time_us + self.timer.step_us(self._work()) if self.running else None
+
+    def _admission_phase(self) -> None:
+        """Let the policy admit, if anything could come of it; who was admitted leaves the queue. O(queue)."""
         if self._queue and (self._changed or self.policy.admission_due(self.queued_clients())):
             self._changed = False
             self.policy.admit(self)
             self._queue = [queued for queued in self._queue if not queued.admitted]
-        self._make_room_for_outputs()
-        return self.time_us + self.timer.step_us(self._work()) if self.running else None
 
     def end_step(self, ends_us: int) -> tuple[Request, ...]:
         """Forward and finish [DLPM Alg. 1 ll. 25-27], at time ``ends_us``: the requests that finished."""
