@@ -13,7 +13,8 @@ from pathlib import Path
 from dlpm.batch import AT_ADMISSION, WorkerConfig
 from dlpm.cost import CostModel
 from dlpm.event_codec import EventWriter
-from dlpm.events import Admit, Arrive, Event, EventSink, Header, Limits, Output, Preempt
+from dlpm.events import Admit, Arrive, Event, EventSink, Extensions, Header, Limits, Output, Preempt
+from dlpm.extensions import weights
 from dlpm.files import written_whole
 from dlpm.ledger import Ledger, Quanta
 from dlpm.memory import Optimistic, Reserving
@@ -68,6 +69,10 @@ class Setting:
         memory = Reserving() if self.memory == Reserving.kind else Optimistic()
         return WorkerConfig(self.kv_tokens, memory, max_running=self.max_running)
 
+    def extensions(self) -> Extensions:
+        """What the header says of the extensions that run: clients with a quantum of their own are weighted."""
+        return weights.stated() if self.quanta else {}
+
     def header(self, workload: Workload) -> Header:
         """The first line of the log of ``workload``."""
         return Header(
@@ -87,6 +92,7 @@ class Setting:
             visibility=AT_ADMISSION,
             block_size=workload.block_size,
             level="full",
+            extensions=self.extensions(),
         )
 
 

@@ -89,7 +89,7 @@ def encode_event(event: Event) -> dict[str, JsonValue]:
         if isinstance(value, tuple):
             encoded[name] = list(value)
         elif isinstance(value, Mapping):
-            if value or (name, type(event)) != ("deficits", Output):
+            if value or name not in _LEFT_OUT_WHEN_EMPTY.get(type(event), ()):
                 encoded[name] = dict(value)
         else:
             encoded[name] = value
@@ -251,6 +251,7 @@ def _output(line: Fields) -> Event:
         **_common(line, Output),
         tokens=_counts(line, "tokens", 0),
         deficits=_counts(line, "deficits", -MAX_INTEGER) if "deficits" in line.values else {},
+        accepted=_counts(line, "accepted", 1) if "accepted" in line.values else {},
     )
 
 
@@ -324,6 +325,7 @@ _DECODERS: Mapping[str, Callable[[Fields], Event]] = {
 _FIELD_NAMES: Mapping[type[Event], tuple[str, ...]] = {
     kind: tuple(item.name for item in fields(kind) if item.name != "extra") for kind in EVENT_NAMES
 }
+_LEFT_OUT_WHEN_EMPTY: Mapping[type[Event], tuple[str, ...]] = {Output: ("deficits", "accepted")}
 _HEADER_FIELDS = {
     "schema",
     "engine",

@@ -16,6 +16,10 @@ JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "Jso
 """What the standard library's `json` reads and writes."""
 
 
+Extensions = Mapping[str, Mapping[str, JsonValue]]
+"""The variants of the plain algorithm that ran, each with its options, as a header states them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """The engine's limits, all in tokens but ``max_running`` (requests). ``None``: not stated, or unlimited."""
@@ -48,7 +52,7 @@ class Header:
     block_size: int | None = None
     watermark: int | None = None
     level: str = "decisions"
-    extensions: Mapping[str, Mapping[str, JsonValue]] = field(default_factory=dict)
+    extensions: Extensions = field(default_factory=dict)
     extra: Mapping[str, JsonValue] = field(default_factory=dict)
 
 
@@ -117,10 +121,14 @@ class Admit(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output(Event):
-    """One forward step: output tokens of each running request, counters of their clients afterwards."""
+    """One forward step: output tokens of each running request, counters of their clients afterwards.
+
+    ``accepted`` are the tokens that were computed and accepted, for requests of which more were than they still needed.
+    """
 
     tokens: Mapping[RequestId, int]
     deficits: Mapping[ClientId, int] = field(default_factory=dict)
+    accepted: Mapping[RequestId, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -98,6 +98,7 @@ any_event: st.SearchStrategy[Event] = st.one_of(
     ),
     st.builds(
         Output,
+        accepted=st.dictionaries(names, positive, max_size=2),
         tokens=st.dictionaries(names, counts, max_size=3),
         deficits=st.dictionaries(names, counters, max_size=3),
         **common,

@@ -56,6 +56,8 @@ class Forward:
         if type(deficits) is not dict:
             raise OddLineError
         self._begin(empty=not self._state.running)
+        if "accepted" in event:
+            self._accepts(event["accepted"], None)
         self._take_in(deficits, None, sound=True)
 
     def output(self, event: dict[str, Any]) -> None:
@@ -69,11 +71,17 @@ class Forward:
             raise OddLineError
         running = self._state.running
         self._begin(empty=not tokens and not running)
+        if "accepted" in event:
+            self._accepts(event["accepted"], tokens)
         if tokens.keys() == running.keys() and counts.count(1) == len(counts):
             self._take_in(deficits, None, sound=True)
         else:
             sound = self._check_tokens(tokens)
             self._take_in(deficits, self._served(tokens), sound=sound)
+
+    def _accepts(self, accepted: Mapping[str, int], tokens: Mapping[str, int] | None) -> None:
+        """More was accepted of some requests than they got (``tokens``, or one each); it only has to be readable."""
+        self._state.findings.strictly_parsed()
 
     def _begin(self, *, empty: bool) -> None:
         """Admission is over, and the step has had no forward before this one."""

@@ -134,13 +134,24 @@ class GapTracker:
         for behind in self._backlogged:
             if self.total > behind.alarm:
                 lead = self._largest_lead(behind)
-                if lead is not None and lead.amount > self.bound:
+                if lead is not None and self._room(lead) < 0:
                     found.append(lead)
                     self._restart(behind, active, line)
                 else:
-                    behind.alarm = self.total + self.bound - (max(lead.amount, 0) if lead is not None else 0)
+                    behind.alarm = self.total + self._room_of_all(behind, lead)
         self.alarm = min((client.alarm for client in self._backlogged), default=_NEVER)
         return found
+
+    def _room(self, lead: Lead) -> int:
+        """By how much a lead may still grow; below 0 if it is above its bound."""
+        return self.bound - lead.amount
+
+    def _room_of_all(self, behind: ClientState, lead: Lead | None) -> int:
+        """By how much all leads over ``behind`` may still grow, ``lead`` being the largest of them.
+
+        Who is not in the row has not been served since, so its lead is at most 0.
+        """
+        return min(self.bound, self._room(lead)) if lead is not None else self.bound
 
     def _largest_lead(self, behind: ClientState) -> Lead | None:
         """The largest lead of any client over ``behind`` in an interval that ends now. O(clients in its row)."""
@@ -156,5 +167,5 @@ class GapTracker:
         """Let the intervals of ``client`` begin here. Who does not run now gets a peak when next charged."""
         client.peaks = {other: client.service - other.service for other in active if other is not client}
         client.peak_lines = dict.fromkeys(client.peaks, line)
-        client.alarm = self.total + self.bound
+        client.alarm = self.total + self._room_of_all(client, None)
         self.alarm = min(self.alarm, client.alarm)

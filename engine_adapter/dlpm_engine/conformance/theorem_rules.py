@@ -22,7 +22,8 @@ class TheoremRules:
 
     Where the header states no ``max_input``, the longest input so far stands for ``L_input``: every part of a run is a
     run, and the theorems hold for it. Clients with different quanta are not compared: the printed theorem has one
-    quantum for all, and its proof only needs that the two compared clients share theirs.
+    quantum for all, and its proof only needs that the two compared clients share theirs. So clients are kept in
+    groups, by quantum; an extension may group them otherwise (`group`, `new_tracker`, `report`).
     """
 
     def __init__(self, state: WorkerState, promises: Promises) -> None:
@@ -46,8 +47,8 @@ class TheoremRules:
         if self._stated_max_input is None and input_tokens > self._max_input:
             self._max_input = input_tokens
             self._update_floors()
-            for quantum, tracker in self._trackers.items():
-                tracker.bound = self._gap(quantum).bound
+            for group, tracker in self._trackers.items():
+                self.widen(tracker, group)
 
     # -- floors and ceiling --------------------------------------------------------------------------------------------
 
@@ -106,28 +107,41 @@ class TheoremRules:
 
     # -- the gap -------------------------------------------------------------------------------------------------------
 
+    def group(self, client: ClientState) -> int:
+        """Which clients ``client`` is compared with. O(1)."""
+        return client.quantum
+
+    def new_tracker(self, group: int) -> GapTracker | None:
+        """Where the leads among such clients are kept; ``None`` if no gap is promised."""
+        gap = self._promises.gap(self._max_input, group)
+        return GapTracker(gap.bound) if gap is not None else None
+
+    def widen(self, tracker: GapTracker, group: int) -> None:
+        """The longest input has grown, and with it the bound."""
+        tracker.bound = self._gap(group).bound
+
     def tracker(self, client: ClientState) -> GapTracker | None:
         """Where the leads over and of ``client`` are kept; ``None`` if no gap is promised. O(1)."""
-        tracker = self._trackers.get(client.quantum)
+        group = self.group(client)
+        tracker = self._trackers.get(group)
         if tracker is None:
-            gap = self._promises.gap(self._max_input, client.quantum)
-            if gap is None:
-                return None
-            tracker = self._trackers[client.quantum] = GapTracker(gap.bound)
+            tracker = self.new_tracker(group)
+            if tracker is not None:
+                self._trackers[group] = tracker
         return tracker
 
     def begin_backlog(self, client: ClientState) -> None:
         """``client`` is backlogged from this line on. O(clients in the batch)."""
         tracker = self.tracker(client)
         if tracker is not None:
-            tracker.begin(client, self._active(client.quantum), self._state.findings.line)
+            tracker.begin(client, self._active(self.group(client)), self._state.findings.line)
 
     def before_forward(self, served: Mapping[ClientState, int] | None) -> None:
         """A forward step is about to be charged; ``served``: if not one token for each running request."""
         line = self._state.findings.line
-        for quantum, tracker in self._trackers.items():
+        for group, tracker in self._trackers.items():
             if served is not None:
-                tracker.settle([client for client in served if client.quantum == quantum], line)
+                tracker.settle([client for client in served if self.group(client) == group], line)
             tracker.before_forward(line)
 
     def after_forward(self, largest: int, served: Mapping[ClientState, int] | None) -> None:
@@ -139,15 +153,15 @@ class TheoremRules:
 
     def check_gaps(self) -> None:
         """No lead above the bound [DLPM Thm 4.1, 4.2], after a charge. O(quanta) where none can have grown so far."""
-        for quantum, tracker in self._trackers.items():
+        for group, tracker in self._trackers.items():
             if tracker.total > tracker.alarm:
                 line = self._state.findings.line
-                for lead in tracker.leads_above_bound(self._active(quantum), line):
-                    self._report(lead, self._gap(quantum))
+                for lead in tracker.leads_above_bound(self._active(group), line):
+                    self.report(lead, group)
 
-    def _active(self, quantum: int) -> list[ClientState]:
-        """Clients with this quantum and running requests. O(clients in the batch)."""
-        return [client for client in self._state.active if client.quantum == quantum]
+    def _active(self, group: int) -> list[ClientState]:
+        """Clients of this group with running requests. O(clients in the batch)."""
+        return [client for client in self._state.active if self.group(client) == group]
 
     def _gap(self, quantum: int) -> Gap:
         """The gap of clients with this quantum, of which there is a tracker."""
@@ -155,8 +169,9 @@ class TheoremRules:
         assert gap is not None
         return gap
 
-    def _report(self, lead: Lead, gap: Gap) -> None:
+    def report(self, lead: Lead, group: int) -> None:
         """Report a lead above the bound, under the theorem that it breaks."""
+        gap = self._gap(group)
         both = lead.ahead.backlog_line != 0 and lead.ahead.backlog_line <= lead.since
         behind, ahead = lead.behind.id, lead.ahead.id
         self._state.violation(

@@ -13,7 +13,8 @@ from functools import cache, partial
 
 from dlpm import bounds, bounds_extensions
 from dlpm.batch import AFTER_FORWARD, AT_ADMISSION, WorkerConfig
-from dlpm.events import EventSink
+from dlpm.events import EventSink, Extensions
+from dlpm.extensions import speculation
 from dlpm.extensions.speculation import Acceptance, SpeculativeWorker
 from dlpm.memory import Reserving
 from dlpm.policies.base import Policy
@@ -250,6 +251,10 @@ class SpeculativeSetting(Setting):
 
     most_accepted: int = 3
     charge_surplus: bool = False
+
+    def extensions(self) -> Extensions:
+        """Several tokens a step."""
+        return speculation.stated(self.most_accepted, charge_surplus=self.charge_surplus)
 
     def acceptance(self) -> Acceptance:
         """All that can be accepted, in the requests of the last batch; one token a step in those before."""

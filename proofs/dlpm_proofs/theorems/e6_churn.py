@@ -13,6 +13,8 @@ from functools import cache, partial
 
 from dlpm import bounds, bounds_extensions
 from dlpm.cost import CostModel
+from dlpm.events import Extensions
+from dlpm.extensions import churn
 from dlpm.extensions.churn import ChurnDLPM, DebtKeepingLedger, NaiveForgettingLedger
 from dlpm.ledger import Ledger, Quanta
 from dlpm.policies.base import Policy
@@ -190,6 +192,10 @@ class ChurnSetting(Setting):
         """DLPM that forgets."""
         rule = DebtKeepingLedger if self.keeps_debt else NaiveForgettingLedger
         return ChurnDLPM(rule(Quanta(self.quantum, dict(self.quanta)), self.cost()))
+
+    def extensions(self) -> Extensions:
+        """Idle clients are forgotten."""
+        return churn.stated(churn.KEEP_DEBT if self.keeps_debt else churn.FORGET)
 
 
 def visits(returns: int, *, keeps_debt: bool, names: int = 1) -> Replay:

@@ -13,7 +13,8 @@ from functools import partial
 
 from dlpm import bounds, bounds_extensions
 from dlpm.cost import CostModel
-from dlpm.events import Refill
+from dlpm.events import Extensions, Refill
+from dlpm.extensions import late_accounting
 from dlpm.extensions.late_accounting import LateLedger, Unaccounted
 from dlpm.ledger import Quanta
 from dlpm.policies.base import Policy
@@ -167,6 +168,10 @@ class LateSetting(Setting):
         """DLPM on a late ledger."""
         quanta = Quanta(self.quantum, dict(self.quanta))
         return DLPM(LateLedger(quanta, self.cost(), lambda _: self.delay, late_extends=self.late_extends))
+
+    def extensions(self) -> Extensions:
+        """Outputs are late. Late extend tokens are a breach of that."""
+        return late_accounting.stated(self.delay)
 
 
 def lowest_true_counter(run: Replay, client: ClientId) -> int:

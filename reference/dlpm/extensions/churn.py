@@ -10,10 +10,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from dlpm.cost import CostModel
+from dlpm.events import Extensions
 from dlpm.ledger import Ledger, Quanta
 from dlpm.policies.base import AdmissionStep
 from dlpm.policies.dlpm import DLPM
 from dlpm.request import ClientId
+
+NAME = "churn"
+KEEP_DEBT = "keep-debt"
+FORGET = "forget"
+
+
+def stated(rule: str) -> Extensions:
+    """What the header of a log says of this extension: ``rule`` is `KEEP_DEBT` or `FORGET`."""
+    return {NAME: {"rule": rule}}
 
 
 class DebtKeepingLedger(Ledger):

@@ -12,11 +12,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from dlpm.cost import CostModel
+from dlpm.events import Extensions
 from dlpm.ledger import Ledger, Quanta
 from dlpm.request import ClientId
 
+NAME = "late"
+
 Lag = Callable[[int], int]
 """After the k-th forward step (from 1): how many of the latest forward steps may still be unaccounted for."""
+
+
+def stated(steps: int) -> Extensions:
+    """What the header of a log says of this extension, if outputs are up to ``steps`` forward steps late."""
+    return {NAME: {"steps": steps}}
 
 
 @dataclass(slots=True)

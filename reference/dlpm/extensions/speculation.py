@@ -12,15 +12,25 @@ from dataclasses import dataclass
 
 from dlpm.batch import AFTER_FORWARD, RunningRequest, WorkerConfig
 from dlpm.errors import InputError
-from dlpm.events import EventSink, Output
+from dlpm.events import EventSink, Extensions, JsonValue, Output
 from dlpm.memory import Reserving
 from dlpm.policies.base import Policy
 from dlpm.request import ClientId, Request, RequestId
 from dlpm.timing import StepTimer
 from dlpm.worker import Worker
 
+NAME = "speculation"
+
 Acceptance = Callable[[Request, int], int]
 """How many tokens the next forward step accepts for a request that has so many output tokens: 1 to k."""
+
+
+def stated(most_accepted: int, *, charge_surplus: bool = False) -> Extensions:
+    """What the header of a log says of this extension (docs/formats/events.md)."""
+    options: dict[str, JsonValue] = {"most_accepted": most_accepted}
+    if charge_surplus:
+        options["surplus"] = "charged"
+    return {NAME: options}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +78,7 @@ class SpeculativeWorker(Worker):
         """One forward step: every running request gets what is accepted, up to its end. O(running requests)."""
         charged: dict[ClientId, int] = {}
         tokens: dict[RequestId, int] = {}
+        surplus: dict[RequestId, int] = {}
         for run in self.running:
             queued = run.queued
             accepted = self._acceptance(queued.request, queued.generated)
@@ -75,6 +86,8 @@ class SpeculativeWorker(Worker):
             paid = accepted if self._charge_surplus else delivered
             charged[queued.client] = charged.get(queued.client, 0) + paid
             tokens[queued.id] = delivered
+            if paid > delivered:
+                surplus[queued.id] = paid
             self._deliver(run, delivered)
         self.policy.charge_outputs(charged)
         if self._sink:
@@ -86,6 +99,7 @@ class SpeculativeWorker(Worker):
                     time_us=self.time_us,
                     tokens=tokens,
                     deficits={client: value for client, value in deficits.items() if value is not None},
+                    accepted=surplus,
                 )
             )
 

@@ -9,8 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dlpm.errors import InputError
+from dlpm.events import Extensions
 from dlpm.ledger import Quanta
 from dlpm.request import ClientId
+
+NAME = "weights"
+
+
+def stated() -> Extensions:
+    """What the header of a log says of this extension: the quanta in it are weights."""
+    return {NAME: {}}
 
 
 def weighted_quanta(base: int, weights: Mapping[ClientId, int]) -> Quanta:

@@ -7,10 +7,18 @@ from collections.abc import Callable, Mapping
 from dlpm.errors import InputError
 from dlpm.events import Header
 from dlpm.fields import Fields
-from dlpm_engine.conformance.extensions import speculation
+from dlpm_engine.conformance.extensions import churn, late, speculation, weights
 from dlpm_engine.conformance.extensions.mode import Extension, Mode
 
-EXTENSIONS: Mapping[str, Extension] = {extension.name: extension for extension in (speculation.EXTENSION,)}
+EXTENSIONS: Mapping[str, Extension] = {
+    extension.name: extension
+    for extension in (
+        weights.EXTENSION,
+        speculation.EXTENSION,
+        churn.EXTENSION,
+        late.EXTENSION,
+    )
+}
 """Every extension, in the order of docs/rules.md."""
 
 COMBINATIONS: Mapping[frozenset[str], Callable[[Mapping[str, Fields], Header], Mode]] = {}

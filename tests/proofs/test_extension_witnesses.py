@@ -1,0 +1,64 @@
+"""Runs of extensions state themselves in their logs, and `dlpm check` holds them to that."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dlpm_engine.conformance import check_path
+from dlpm_proofs.theorem import Theorem, Verdict
+from dlpm_proofs.theorems.e5_speculation import surplus_reached
+from dlpm_proofs.theorems.e6_churn import attack_succeeds
+from dlpm_proofs.theorems.e8_late import floor_reached, late_extends_sink
+from dlpm_proofs.theorems.extensions import EXTENSIONS
+from dlpm_proofs.witness import Demonstration, Replay, Setting
+
+PROVED = [theorem for theorem in EXTENSIONS if theorem.expected is Verdict.PROVED]
+
+
+def checked(run: Replay, folder: Path) -> list[tuple[str, int]]:
+    """Rule and line of all that `dlpm check` finds in the log of a run."""
+    _, log = run.write(folder, "witness")
+    report = check_path(log, all_violations=True)
+    return [(violation.rule, violation.line) for violation in report.violations]
+
+
+@pytest.mark.parametrize("theorem", PROVED, ids=lambda theorem: theorem.id)
+def test_dlpm_check_accepts_the_runs_that_reach_the_bounds_of_extensions(theorem: Theorem, tmp_path: Path) -> None:
+    runs = [shown.replay for shown in theorem.demonstrations() if shown.replay is not None]
+    for run in runs:
+        if run.setting.extensions():
+            assert checked(run, tmp_path) == []
+
+
+@pytest.mark.parametrize("shown", [surplus_reached()[0], floor_reached()[0]], ids=["E5/surplus", "E8/outputs"])
+def test_a_floor_that_is_reached_is_broken_where_fewer_requests_may_run(shown: Demonstration, tmp_path: Path) -> None:
+    """Both floors fall with the largest batch: stated one smaller, the header promises more than the run keeps."""
+    assert shown.replay is not None
+    limit = shown.replay.setting.max_running
+    assert limit is not None
+    fewer = replace(shown.replay, setting=replace(shown.replay.setting, max_running=limit - 1))
+    assert {rule for rule, _ in checked(fewer, tmp_path)} == {"max-running", "extension-floor"}
+
+
+def test_forgotten_debts_are_a_gain_that_only_the_plain_rules_blame(tmp_path: Path) -> None:
+    """The log says that debts are forgotten, so it keeps its rules; the gap that it has is the refuted one."""
+    [shown] = attack_succeeds()
+    assert shown.replay is not None
+    assert checked(shown.replay, tmp_path) == []
+    plain = replace(shown.replay, setting=Setting(shown.replay.setting.kv_tokens, shown.replay.setting.quantum))
+    assert {"refill-forgot", "gap-any"} <= {rule for rule, _ in checked(plain, tmp_path)}
+
+
+def test_late_extend_tokens_are_blamed_at_the_admission_and_at_the_floor(tmp_path: Path) -> None:
+    [shown] = late_extends_sink()
+    assert shown.replay is not None
+    found = checked(shown.replay, tmp_path)
+    rule, line = found[0]
+    assert rule == "charge-extend"
+    events = (tmp_path / "witness.events.jsonl").read_text().splitlines()
+    assert json.loads(events[line - 1])["event"] == "admit"
+    assert "extension-floor" in {name for name, _ in found}
