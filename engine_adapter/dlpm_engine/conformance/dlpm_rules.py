@@ -246,9 +246,7 @@ class DlpmRules(Discipline):
         charges = self._charges
         bounds.before_forward(served)
         charges.apply(deficits, served)
-        bounds.after_forward(charges.largest, served)
-        bounds.check_floors(charges.lowest, served)
-        bounds.check_gaps()
+        bounds.after_forward(charges.largest, charges.lowest, served)
 
     def adopts_outputs(self, deficits: Mapping[str, int]) -> None:
         """Counters are taken as they are; what was served is not known, so the intervals of the gaps begin anew."""

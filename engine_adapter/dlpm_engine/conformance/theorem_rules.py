@@ -6,7 +6,7 @@ is 2(Q - floor), and follows from the proven floor and the ledger rules.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from dlpm.bounds import deficit_ceiling
 from dlpm_engine.conformance.gap import GapTracker, Lead
@@ -23,7 +23,7 @@ class TheoremRules:
     Where the header states no ``max_input``, the longest input so far stands for ``L_input``: every part of a run is a
     run, and the theorems hold for it. Clients with different quanta are not compared: the printed theorem has one
     quantum for all, and its proof only needs that the two compared clients share theirs. So clients are kept in
-    groups, by quantum; an extension may group them otherwise (`group`, `new_tracker`, `report`).
+    groups, by quantum; an extension may group them otherwise (`group`, `tracker`, `new_tracker`, `report`).
     """
 
     def __init__(self, state: WorkerState, promises: Promises) -> None:
@@ -91,15 +91,6 @@ class TheoremRules:
         if not client.broken_floors:
             self._sunk.discard(client)
 
-    def check_floors(self, lowest: int, served: Iterable[ClientState] | None) -> None:
-        """The same after a forward step that left no counter below ``lowest``; ``served``: if not the whole batch.
-
-        O(1) where all is well.
-        """
-        if lowest < self._highest_floor or self._sunk:
-            for client in list(self._state.active if served is None else served):
-                self.check_floor(client)
-
     def _update_floors(self) -> None:
         """Compute the floors anew."""
         self._floors = self._promises.floors(self._max_input)
@@ -122,12 +113,13 @@ class TheoremRules:
 
     def tracker(self, client: ClientState) -> GapTracker | None:
         """Where the leads over and of ``client`` are kept; ``None`` if no gap is promised. O(1)."""
-        group = self.group(client)
-        tracker = self._trackers.get(group)
-        if tracker is None:
-            tracker = self.new_tracker(group)
-            if tracker is not None:
-                self._trackers[group] = tracker
+        return self._trackers.get(client.quantum) or self._begin_tracking(client.quantum)
+
+    def _begin_tracking(self, group: int) -> GapTracker | None:
+        """The tracker of a group, the first time that it is asked for."""
+        tracker = self.new_tracker(group)
+        if tracker is not None:
+            self._trackers[group] = tracker
         return tracker
 
     def begin_backlog(self, client: ClientState) -> None:
@@ -144,20 +136,31 @@ class TheoremRules:
                 tracker.settle([client for client in served if self.group(client) == group], line)
             tracker.before_forward(line)
 
-    def after_forward(self, largest: int, served: Mapping[ClientState, int] | None) -> None:
-        """It has been charged; no client was served more than ``largest`` weighted tokens."""
-        for tracker in self._trackers.values():
+    def after_forward(self, largest: int, lowest: int, served: Mapping[ClientState, int] | None) -> None:
+        """It has been charged: no client was served more than ``largest``, and no counter is below ``lowest``.
+
+        All floors and gaps are checked. O(quanta) where all is well.
+        """
+        if lowest < self._highest_floor or self._sunk:
+            for client in list(self._state.active if served is None else served):
+                self.check_floor(client)
+        for group, tracker in self._trackers.items():
             tracker.after_forward(largest)
             if served is not None:
                 tracker.settle((), self._state.findings.line)
+            if tracker.total > tracker.alarm:
+                self._check_leads(tracker, group)
 
     def check_gaps(self) -> None:
         """No lead above the bound [DLPM Thm 4.1, 4.2], after a charge. O(quanta) where none can have grown so far."""
         for group, tracker in self._trackers.items():
             if tracker.total > tracker.alarm:
-                line = self._state.findings.line
-                for lead in tracker.leads_above_bound(self._active(group), line):
-                    self.report(lead, group)
+                self._check_leads(tracker, group)
+
+    def _check_leads(self, tracker: GapTracker, group: int) -> None:
+        """Look at the leads of one group. O(clients) for each row that is due."""
+        for lead in tracker.leads_above_bound(self._active(group), self._state.findings.line):
+            self.report(lead, group)
 
     def _active(self, group: int) -> list[ClientState]:
         """Clients of this group with running requests. O(clients in the batch)."""

@@ -100,6 +100,10 @@ class WeightedTheorems(TheoremRules):
         """All clients are compared."""
         return 0
 
+    def tracker(self, client: ClientState) -> GapTracker | None:
+        """The one tracker."""
+        return self._trackers.get(0) or self._begin_tracking(0)
+
     def new_tracker(self, group: int) -> GapTracker | None:
         """One for all clients; none if no floor is known."""
         floor = self._floor()
