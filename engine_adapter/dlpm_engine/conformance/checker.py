@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from dlpm.engine_profile import EngineProfile
 from dlpm.errors import InputError
 from dlpm.event_codec import MAX_INTEGER, decode_header
 from dlpm.events import SCHEMA, Header
@@ -25,6 +26,7 @@ from dlpm_engine.conformance.lifecycle import Lifecycle
 from dlpm_engine.conformance.lpm_rules import LpmRules
 from dlpm_engine.conformance.odd import OddLineError
 from dlpm_engine.conformance.parts import Handler, plain_parts
+from dlpm_engine.conformance.profiles import with_profile
 from dlpm_engine.conformance.report import NotChecked, Report
 from dlpm_engine.conformance.router_rules import RouterRules
 from dlpm_engine.conformance.rules import rules_for
@@ -243,17 +245,25 @@ class Checker:
         )
 
 
-def check_log(lines: Iterable[bytes], *, source: str = "log", all_violations: bool = False) -> Report:
+def check_log(
+    lines: Iterable[bytes],
+    *,
+    source: str = "log",
+    all_violations: bool = False,
+    profile: EngineProfile | None = None,
+) -> Report:
     """Check the log in ``lines`` (with or without line ends), which errors call ``source``.
 
     Without ``all_violations`` the check ends at the first violation; with it, the checker goes on with what the log
-    says, so that one fault gives one report. O(length of the log).
+    says, so that one fault gives one report. ``profile`` supplies what the header does not state. O(length of the log).
 
     Raises:
-        InputError: the lines are no event log, or one without events.
+        InputError: the lines are no event log, or one without events, or its header contradicts the profile.
     """
     iterator = iter(lines)
     number, header = _header(iterator, source)
+    if profile is not None:
+        header = with_profile(header, profile, source, number)
     checker = Checker(source, header, header_line=number, all_violations=all_violations)
     checker.run(iterator, number + 1)
     return checker.report()
