@@ -166,7 +166,7 @@ class Memory(StrEnum):
     ANY = "any"
 
 
-def _admission(memory: Memory) -> tuple[Named, ...]:
+def admission(memory: Memory) -> tuple[Named, ...]:
     """What an admission finds. Under reserving memory extend and reserved tokens share ``M`` [theorem M1].
 
     ``held`` are tokens of other running requests' prompts: at least one, if any other runs.
@@ -257,7 +257,31 @@ def _poly(value: int) -> Poly:
 @cache
 def visit_of(client: ClientId, algorithm: Algorithm, memory: Memory) -> Transition:
     """One visit of a queued request of ``client``: gate, check-refill, admit, charge."""
-    runner = Runner(algorithm, (("the visited client is queued", queued(client)), *_admission(memory)))
+
+    def added(mine: ClientState) -> ClientState:
+        return replace(
+            mine,
+            reserved=mine.reserved + OUTPUT,
+            running=mine.running + Poly.constant(1),
+            served=mine.served + W_E * EXTEND,
+        )
+
+    return visit_adding(f"a visit of {client}", client, algorithm, admission(memory), EXTEND, added)
+
+
+def visit_adding(
+    name: str,
+    client: ClientId,
+    algorithm: Algorithm,
+    contract: Sequence[Named],
+    charged: Poly,
+    added: Callable[[ClientState], ClientState],
+) -> Transition:
+    """One visit of ``client``: if memory agrees, ``charged`` extend tokens are to be paid now.
+
+    ``added`` says what else becomes of the client then.
+    """
+    runner = Runner(algorithm, (("the visited client is queued", queued(client)), *contract))
 
     def body() -> State:
         ledger = runner.ledger()
@@ -266,14 +290,8 @@ def visit_of(client: ClientId, algorithm: Algorithm, memory: Memory) -> Transiti
         def try_add() -> int | None:
             if not runner.holds(FITS):
                 return None
-            mine = state[client]
-            state[client] = replace(
-                mine,
-                reserved=mine.reserved + OUTPUT,
-                running=mine.running + Poly.constant(1),
-                served=mine.served + W_E * EXTEND,
-            )
-            return runner.symbol(EXTEND)
+            state[client] = added(state[client])
+            return runner.symbol(charged)
 
         def record_refill(deficits: Mapping[ClientId, int]) -> None:
             for paid in deficits:
@@ -282,7 +300,7 @@ def visit_of(client: ClientId, algorithm: Algorithm, memory: Memory) -> Transiti
         algorithm.visit(ledger, client, runner.queued_clients(), try_add, record_refill)
         return with_deficits(ledger, state)
 
-    return runner.transition(f"a visit of {client}", body, client)
+    return runner.transition(name, body, client)
 
 
 @cache

@@ -15,6 +15,7 @@ from dlpm.events import (
     SCHEMA,
     Admit,
     Arrive,
+    Chunk,
     Dispatch,
     Event,
     Evict,
@@ -38,6 +39,7 @@ EVENT_NAMES: Mapping[type[Event], str] = {
     Order: "order",
     Refill: "refill",
     Admit: "admit",
+    Chunk: "chunk",
     Output: "output",
     Finish: "finish",
     Preempt: "preempt",
@@ -243,6 +245,16 @@ def _admit(line: Fields) -> Event:
         extend=line.integer("extend", 0, MAX_INTEGER),
         deficit=_optional(line, "deficit", -MAX_INTEGER),
         free=_optional(line, "free", -MAX_INTEGER),
+        chunk=_optional(line, "chunk", 1),
+    )
+
+
+def _chunk(line: Fields) -> Event:
+    return Chunk(
+        **_common(line, Chunk),
+        request=line.text("request"),
+        tokens=line.integer("tokens", 1, MAX_INTEGER),
+        deficit=_optional(line, "deficit", -MAX_INTEGER),
     )
 
 
@@ -315,6 +327,7 @@ _DECODERS: Mapping[str, Callable[[Fields], Event]] = {
     "order": _order,
     "refill": _refill,
     "admit": _admit,
+    "chunk": _chunk,
     "output": _output,
     "finish": _finish,
     "preempt": _preempt,

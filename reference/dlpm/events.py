@@ -110,6 +110,7 @@ class Admit(Event):
 
     ``matched + extend`` is its input plus what it had generated before a preemption. ``deficit`` is its client's
     counter after the charge (``None`` for policies without a ledger); ``free`` as in `Order`, after this admission.
+    ``chunk``: how many of the extend tokens this step computes, where that is not all of them (chunked prefill).
     """
 
     request: RequestId
@@ -117,6 +118,19 @@ class Admit(Event):
     extend: int
     deficit: int | None = None
     free: int | None = None
+    chunk: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk(Event):
+    """A later chunk of an admitted request's extend tokens, computed in this step (chunked prefill).
+
+    ``deficit`` is its client's counter after the charge.
+    """
+
+    request: RequestId
+    tokens: int
+    deficit: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,8 +9,8 @@ from dlpm.batch import AFTER_FORWARD, AT_ADMISSION, QueuedRequest, RunningReques
 from dlpm.errors import InputError
 from dlpm.events import Admit, Arrive, EventSink, Evict, Finish, Order, Output, Preempt, Refill
 from dlpm.policies.base import Policy, Waiting
-from dlpm.prefix_cache import Node, PrefixCache
-from dlpm.request import ClientId, Request, cacheable_blocks, sequence_blocks
+from dlpm.prefix_cache import Match, Node, PrefixCache
+from dlpm.request import BlockKey, ClientId, Request, cacheable_blocks, sequence_blocks
 from dlpm.timing import StepTimer, StepWork
 
 
@@ -258,8 +258,12 @@ class Worker:
     def _insert(self, run: RunningRequest) -> None:
         """Move the prompt of a running request into the cache, where others can match it. O(its blocks)."""
         queued = run.queued
-        match = self.cache.match(queued.blocks, queued.match)
-        end = self.cache.insert(queued.blocks, match, queued.request.input_tokens)
+        self._insert_blocks(run, queued.blocks, self.cache.match(queued.blocks, queued.match))
+
+    def _insert_blocks(self, run: RunningRequest, blocks: Sequence[BlockKey], match: Match) -> None:
+        """Move the first ``blocks`` of its prompt into the cache, ``match`` being what is there. O(those blocks)."""
+        queued = run.queued
+        end = self.cache.insert(blocks, match, queued.request.input_tokens)
         self.cache.lock(end)
         self.cache.unlock(run.node)
         run.kept = match.node
@@ -279,7 +283,7 @@ class Worker:
     def _make_room_for_outputs(self) -> None:
         """Every running request is about to yield a token: preempt the youngest until all that is unreserved fits."""
         while True:
-            unreserved = sum(1 for run in self.running if not run.reserved)
+            unreserved = sum(1 for run in self._yielding() if not run.reserved)
             if unreserved <= self.free_tokens():
                 break
             self._preempt(self.running[-1])
@@ -323,10 +327,15 @@ class Worker:
                 prefill.append((run.extend, run.matched))
         return StepWork(tuple(prefill), decoding, context)
 
+    def _yielding(self) -> Sequence[RunningRequest]:
+        """The running requests that the coming forward step gives a token: all of them. O(1)."""
+        return self.running
+
     def _forward(self) -> None:
         """One forward step: every running request yields one token, and its client pays [Alg. 1 ll. 25-26]."""
         batch: dict[ClientId, int] = {}
-        for run in self.running:
+        yielding = self._yielding()
+        for run in yielding:
             client = run.queued.client
             batch[client] = batch.get(client, 0) + 1
             run.queued.resident += 1
@@ -348,7 +357,7 @@ class Worker:
                     step=self.step_number,
                     worker=self.index,
                     time_us=self.time_us,
-                    tokens={run.queued.id: 1 for run in self.running},
+                    tokens={run.queued.id: 1 for run in yielding},
                     deficits={client: value for client, value in deficits.items() if value is not None},
                 )
             )

@@ -86,7 +86,10 @@ def plain(event: ev.Event) -> PlainEvent:
         case ev.Refill():
             return ("refill", dict(event.deficits))
         case ev.Admit():
-            return ("admit", event.request, event.matched, event.extend, event.deficit, event.free)
+            chunk = () if event.chunk is None else (event.chunk,)
+            return ("admit", event.request, event.matched, event.extend, event.deficit, event.free, *chunk)
+        case ev.Chunk():
+            return ("chunk", event.request, event.tokens, event.deficit)
         case ev.Output():
             return ("output", dict(event.tokens), dict(event.deficits))
         case ev.Finish():
@@ -228,7 +231,7 @@ class Lockstep:
         real, naive = self.real, self.naive
         queue = [(waiter.request.id, waiter.generated) for waiter in sorted(naive.queue, key=lambda w: w.rank)]
         assert [(queued.id, queued.generated) for queued in real.waiting()] == queue
-        assert set(real.queued_clients()) == {waiter.client() for waiter in naive.queue}
+        assert set(real.queued_clients()) == self.waiting_clients()
         running = [(runner.waiter.request.id, runner.waiter.generated) for runner in naive.running]
         assert [(run.queued.id, run.queued.generated) for run in real.running] == running
         for client in naive.counters:
@@ -241,6 +244,10 @@ class Lockstep:
         assert recency([(node.last_use, prefix) for prefix, node in tree]) == recency(
             [(block.last_use, block.prefix) for block in naive.cached]
         )
+
+    def waiting_clients(self) -> set[str]:
+        """Whom check-refill asks."""
+        return {waiter.client() for waiter in self.naive.queue}
 
     def check_memory(self) -> None:
         """Nothing is overbooked, and locks are what the running requests hold, with all above them."""

@@ -29,6 +29,7 @@ from dlpm.event_codec import (
 from dlpm.events import (
     Admit,
     Arrive,
+    Chunk,
     Dispatch,
     Event,
     Evict,
@@ -94,8 +95,10 @@ any_event: st.SearchStrategy[Event] = st.one_of(
         extend=counts,
         deficit=optional(counters),
         free=optional(counters),
+        chunk=optional(positive),
         **common,
     ),
+    st.builds(Chunk, request=names, tokens=positive, deficit=optional(counters), **common),
     st.builds(
         Output,
         accepted=st.dictionaries(names, positive, max_size=2),
@@ -230,7 +233,7 @@ def test_the_schema_names_the_fields_of_every_event() -> None:
         ("{", None, "expected a JSON object, found text that stops making sense at column 2"),
         ('{"event":"admit","event":"admit"}', None, 'expected a JSON object, found the key "event" twice'),
         ('{"step":1}', "event", "expected a non-empty string, found no such field"),
-        ('{"event":"depart","step":1}', "event", "expected one of arrive, order, refill, admit, output"),
+        ('{"event":"depart","step":1}', "event", "expected one of arrive, order, refill, admit, chunk, output"),
         ('{"event":"finish","request":"r"}', "step", "expected a whole number from 0"),
         ('{"event":"finish","step":-1,"request":"r"}', "step", "found -1"),
         ('{"event":"finish","step":true,"request":"r"}', "step", "found true"),
