@@ -40,6 +40,7 @@ class BatchedScheduler:
         InputError: a parameter is beyond int64.
     """
 
+    @torch.inference_mode()
     def __init__(self, configs: Sequence[EngineConfig], device: torch.device) -> None:
         """Empty workers."""
         self.parameters = Parameters(configs, device)
@@ -65,6 +66,7 @@ class BatchedScheduler:
 
     # -- arrivals ------------------------------------------------------------------------------------------------------
 
+    @torch.inference_mode()
     def submit(self, requests: Sequence[tuple[int, Request]]) -> None:
         """Requests, each with its instance, join the queues in this order. O(their blocks), amortized.
 
@@ -119,6 +121,7 @@ class BatchedScheduler:
 
     # -- one step ------------------------------------------------------------------------------------------------------
 
+    @torch.inference_mode()
     def step(self) -> None:
         """Admission, one forward, finish, in every instance [DLPM Alg. 1 ll. 16-27]."""
         self.tape.rewind(self.deficits.shape[1])
