@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated
@@ -17,12 +19,13 @@ from dlpm_engine.adapter import OPTIMISTIC, RESERVING, EngineConfig
 from dlpm_engine.cli.common import check_writable, output_console, progress_bar, say, write_json
 from dlpm_engine.differential.campaign import ENOUGH_CASES, Plan, Summary, run_campaign
 from dlpm_engine.differential.case import STEP_US, Case, carries_case, read_case
-from dlpm_engine.differential.chunk import CASES, CORPUS, run_chunk
+from dlpm_engine.differential.chunk import BATCHED_CASES, CASES, CORPUS, run_chunk
 from dlpm_engine.differential.controls import Control, run_controls
 from dlpm_engine.differential.declared import BUNDLED, excused, read_declared
-from dlpm_engine.differential.engines import DEVICE_MARK, REFERENCE, TENSOR
+from dlpm_engine.differential.engines import BATCHED, CPU, DEVICE_MARK, REFERENCE, TENSOR, make_engine
 from dlpm_engine.differential.hunt import CASE_SECONDS, Settings
-from dlpm_engine.differential.modes import LOCKSTEP, MODES
+from dlpm_engine.differential.kinds import KINDS
+from dlpm_engine.differential.modes import LOCKSTEP, MODES, make_mode
 from dlpm_engine.differential.pool import WorkerDiedError
 from dlpm_engine.differential.shrink import SHRUNK
 from dlpm_engine.differential.summary import lines
@@ -38,8 +41,6 @@ Examples:
   dlpm diff --controls
 """
 
-_CPU = "cpu"
-
 QUANTUM = 2000
 WEIGHTS = "1,2"
 KV_TOKENS = 100_000
@@ -52,9 +53,10 @@ def register(app: typer.Typer) -> None:
 
 def diff(
     engine: Annotated[
-        str, typer.Option(metavar="NAME", help=f"{TENSOR}, {REFERENCE}, or module:class of your own adapter.")
+        str,
+        typer.Option(metavar="NAME", help=f"{TENSOR}, {BATCHED}, {REFERENCE}, or module:class of your own adapter."),
     ] = TENSOR,
-    device: Annotated[str, typer.Option(metavar="NAME", help="For the tensor engine: cpu or cuda.")] = _CPU,
+    device: Annotated[str, typer.Option(metavar="NAME", help="For the tensor engine: cpu or cuda.")] = CPU,
     mode: Annotated[str, typer.Option(metavar="NAME", help=f"What must agree: {', '.join(MODES)}.")] = LOCKSTEP,
     workload: Annotated[
         str | None,
@@ -62,12 +64,17 @@ def diff(
     ] = None,
     cases: Annotated[
         int | None,
-        typer.Option(metavar="N", help=f"Generated cases, in chunks of {CASES}. Without --seconds: {ENOUGH_CASES}."),
+        typer.Option(
+            metavar="N",
+            help=f"Generated cases, in chunks of {CASES} ({BATCHED_CASES} batched). Without --seconds: {ENOUGH_CASES}.",
+        ),
     ] = None,
     seconds: Annotated[float | None, typer.Option(metavar="S", help="Begin new chunks for so long.")] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Of the generated cases.")] = 0,
     jobs: Annotated[int, typer.Option(metavar="N", help="Processes.")] = 1,
-    ray: Annotated[bool, typer.Option("--ray", help="Spread the campaign over a Ray cluster.")] = False,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Spread the campaign over the Ray cluster of RAY_ADDRESS, or a local one.")
+    ] = False,
     journal: Annotated[
         str | None, typer.Option(metavar="FILE", help="Keep finished chunks here; go on from there if it exists.")
     ] = None,
@@ -140,33 +147,48 @@ def diff(
     )
     check_writable("--json", json_file)
     console = output_console(json_file)
+    campaign = {
+        "--cases": cases is not None,
+        "--seconds": seconds is not None,
+        "--jobs": jobs != 1,
+        "--ray": ray,
+        "--journal": journal is not None,
+        "--least-kinds": least_kinds is not None,
+    }
     if controls:
+        others = {"--workload": workload is not None, "--declared": declared is not None, "--device": device != CPU}
+        _refuse_beside("--controls", {**campaign, **others, "--engine": engine != TENSOR, "--mode": mode != LOCKSTEP})
         _controls(console, json_file)
         return
     name = _on_device(engine, device)
+    # A name that does not exist, or a device that is not there, is said before anything else.
+    make_engine(name)
+    make_mode(mode, {})
     entries = read_declared(Path(declared) if declared is not None else BUNDLED)
-    settings = Settings(name, mode, excused(entries, name), case_seconds)
+    settings = Settings(name, mode, excused(entries, name), _above_zero(case_seconds, "--case-seconds"))
+    check_writable("--save", str(Path(save) / "case.jsonl"))
     if workload is not None:
+        _refuse_beside("--workload", campaign)
         _one_case(console, workload_options.case(workload), settings, Path(save), json_file)
         return
     workload_options.refuse("expected --workload beside it")
     plan = Plan(
         settings=settings,
         seed=seed,
-        cases=ENOUGH_CASES if cases is None and seconds is None else cases,
-        seconds=seconds,
+        cases=ENOUGH_CASES if cases is None and seconds is None else _between(cases, "--cases", 0),
+        seconds=None if seconds is None else _above_zero(seconds, "--seconds"),
         jobs=_at_least_one(jobs, "--jobs"),
         journal=Path(journal) if journal is not None else None,
         save=Path(save),
         ray=ray,
-        least_kinds=least_kinds,
+        least_kinds=_between(least_kinds, "--least-kinds", 0, len(KINDS)),
     )
     _campaign(console, plan, json_file)
 
 
 def _on_device(engine: str, device: str) -> str:
     """The name of the engine on a device."""
-    if device == _CPU:
+    if device == CPU:
         return engine
     if engine != TENSOR:
         raise InputError(f"expected --engine {TENSOR} beside it, found {engine!r}", field="--device")
@@ -178,6 +200,28 @@ def _at_least_one(value: int, option: str) -> int:
     if value < 1:
         raise InputError(f"expected an integer > 0, found {value}", field=option)
     return value
+
+
+def _between(value: int | None, option: str, least: int, most: int | None = None) -> int | None:
+    """Refuse a number that is too small or too large."""
+    if value is not None and (value < least or (most is not None and value > most)):
+        expected = f">= {least}" if most is None else f"from {least} to {most}"
+        raise InputError(f"expected an integer {expected}, found {value}", field=option)
+    return value
+
+
+def _above_zero(value: float, option: str) -> float:
+    """Refuse a time that is not one."""
+    if not (math.isfinite(value) and value > 0):
+        raise InputError(f"expected a number of seconds > 0, found {value:g}", field=option)
+    return value
+
+
+def _refuse_beside(option: str, given: Mapping[str, bool]) -> None:
+    """Refuse options that have no effect beside ``option``."""
+    for other, is_given in given.items():
+        if is_given:
+            raise InputError(f"expected no such option beside {option}", field=other)
 
 
 @dataclass(frozen=True, slots=True)

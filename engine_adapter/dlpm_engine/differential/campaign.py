@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from dlpm.jsonl import JsonValue
-from dlpm_engine.differential.chunk import CASES, CORPUS, ChunkResult, cases_of, run_chunk
+from dlpm_engine.differential.chunk import CORPUS, ChunkResult, cases_of, chunk_size, run_chunk
 from dlpm_engine.differential.hunt import Settings
 from dlpm_engine.differential.journal import Journal
 from dlpm_engine.differential.kinds import KINDS
@@ -126,7 +126,7 @@ def _identity(plan: Plan) -> dict[str, JsonValue]:
         "mode": settings.mode,
         "excused": excused,
         "seed": plan.seed,
-        "chunk_cases": CASES,
+        "chunk_cases": chunk_size(settings.engine),
     }
 
 
@@ -140,7 +140,8 @@ def _pool(plan: Plan) -> Pool:
 def _chunks(plan: Plan, known: set[int], total: ChunkResult, started: float) -> Iterator[int]:
     """The chunks still to run; ends when something was found, or the time is over."""
     number = CORPUS
-    while plan.cases is None or number == CORPUS or (number - 1) * CASES < plan.cases:
+    size = chunk_size(plan.settings.engine)
+    while plan.cases is None or number == CORPUS or (number - 1) * size < plan.cases:
         if total.found is not None:
             return
         if plan.seconds is not None and time.monotonic() - started > plan.seconds:
@@ -152,4 +153,5 @@ def _chunks(plan: Plan, known: set[int], total: ChunkResult, started: float) -> 
 
 def _work(number: int, plan: Plan) -> ChunkResult:
     """Run one chunk of a plan."""
-    return run_chunk(cases_of(number, plan.seed), number, plan.settings, plan.save)
+    cases = cases_of(number, plan.seed, chunk_size(plan.settings.engine))
+    return run_chunk(cases, number, plan.settings, plan.save)

@@ -13,7 +13,7 @@ from dlpm.jsonl import JsonValue
 from dlpm_engine.differential.case import Case, write_case
 from dlpm_engine.differential.corpus import corpus
 from dlpm_engine.differential.coverage import Coverage
-from dlpm_engine.differential.engines import batched_device
+from dlpm_engine.differential.engines import CPU, batched_device
 from dlpm_engine.differential.generate import generate
 from dlpm_engine.differential.hunt import Settings, run_case, smallest
 from dlpm_engine.differential.lockstep import Divergence, Outcome
@@ -21,10 +21,17 @@ from dlpm_engine.differential.record import Tally
 from dlpm_engine.differential.report import as_json, report
 
 CASES = 50
-"""Generated cases of one chunk."""
+"""Generated cases of one chunk, of an engine that runs one case at a time."""
+
+BATCHED_CASES = 500
+"""Generated cases of one chunk, of an engine that runs many at once: enough to find some of like size among them."""
 
 CORPUS = 0
-"""The chunk that is the corpus; chunk ``k`` > 0 holds the generated cases ``(k - 1) * CASES`` and on."""
+"""The chunk that is the corpus; chunk ``k`` > 0 holds the generated cases ``(k - 1) * size`` and on, ``size`` as
+`chunk_size` says."""
+
+# On the CPU, instances of like size cost as much as as many alone beyond this; on a GPU all of a chunk go together.
+_TOGETHER_ON_CPU = 25
 
 
 @dataclass(slots=True)
@@ -38,6 +45,7 @@ class ChunkResult:
         out_of_range: cases that ended where the algorithm leaves int64, and the engine said so.
         unfinished: names of cases on which the reference took too long.
         seconds: how long it took.
+        cpu_seconds: processor time of that; on a shared machine it says more.
         found: the first divergence, made small, with its report; the chunk ends there.
     """
 
@@ -47,6 +55,7 @@ class ChunkResult:
     out_of_range: int = 0
     unfinished: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     found: dict[str, JsonValue] | None = None
 
     def add(self, other: ChunkResult) -> None:
@@ -56,6 +65,7 @@ class ChunkResult:
         self.out_of_range += other.out_of_range
         self.unfinished += other.unfinished
         self.seconds += other.seconds
+        self.cpu_seconds += other.cpu_seconds
         self.found = self.found or other.found
 
     def to_json(self) -> dict[str, JsonValue]:
@@ -67,6 +77,7 @@ class ChunkResult:
             "out_of_range": self.out_of_range,
             "unfinished": list(self.unfinished),
             "seconds": round(self.seconds, 3),
+            "cpu_seconds": round(self.cpu_seconds, 3),
             "found": self.found,
         }
 
@@ -79,7 +90,7 @@ def chunk_from_json(values: Mapping[str, JsonValue]) -> ChunkResult:
     """
     number, tally, kinds = values.get("chunk"), values.get("tally"), values.get("kinds")
     out_of_range, unfinished, found = values.get("out_of_range"), values.get("unfinished"), values.get("found")
-    seconds = values.get("seconds")
+    seconds, cpu_seconds = values.get("seconds"), values.get("cpu_seconds")
     if not (
         isinstance(number, int)
         and isinstance(tally, dict)
@@ -87,6 +98,7 @@ def chunk_from_json(values: Mapping[str, JsonValue]) -> ChunkResult:
         and isinstance(out_of_range, int)
         and isinstance(unfinished, list)
         and isinstance(seconds, int | float)
+        and isinstance(cpu_seconds, int | float)
         and (found is None or isinstance(found, dict))
     ):
         raise InputError("expected the result of a finished chunk")
@@ -95,15 +107,21 @@ def chunk_from_json(values: Mapping[str, JsonValue]) -> ChunkResult:
     if counts.keys() != asdict(Tally()).keys() or len(reached) != len(kinds):
         raise InputError("expected the counts of a finished chunk")
     names = [str(name) for name in unfinished]
-    return ChunkResult(number, Tally(**counts), Counter(reached), out_of_range, names, float(seconds), found)
+    times = float(seconds), float(cpu_seconds)
+    return ChunkResult(number, Tally(**counts), Counter(reached), out_of_range, names, *times, found)
 
 
-def cases_of(number: int, seed: int) -> Iterable[Case]:
-    """The cases of a chunk."""
+def chunk_size(engine: str) -> int:
+    """Generated cases of one chunk of an engine."""
+    return CASES if batched_device(engine) is None else BATCHED_CASES
+
+
+def cases_of(number: int, seed: int, size: int) -> Iterable[Case]:
+    """The cases of a chunk; ``size`` is that of every chunk but the corpus."""
     if number == CORPUS:
         yield from corpus().values()
         return
-    for place in range((number - 1) * CASES, number * CASES):
+    for place in range((number - 1) * size, number * size):
         yield generate(seed, place)
 
 
@@ -116,7 +134,7 @@ def run_chunk(
         InputError: the engine or mode does not exist, the engine refuses parameters, or ``save`` cannot be written.
     """
     result = ChunkResult(number)
-    started = time.monotonic()
+    started, cpu_started = time.monotonic(), time.process_time()
     for case, coverage, outcome in _outcomes(cases, settings):
         result.tally.add(outcome.tally)
         result.kinds.update(coverage.reached)
@@ -129,12 +147,15 @@ def run_chunk(
             else:
                 result.found = _made_small(case, settings, save)
             break
-    result.seconds = time.monotonic() - started
+    result.seconds, result.cpu_seconds = time.monotonic() - started, time.process_time() - cpu_started
     return result
 
 
 def _outcomes(cases: Iterable[Case], settings: Settings) -> Iterator[tuple[Case, Coverage, Outcome]]:
-    """Compare on each case: one after the other, or all at once where the engine schedules many instances."""
+    """Compare on each case: one after the other, or many at once where the engine schedules many instances.
+
+    Those that go together are of like size: all of them take as many steps as the longest.
+    """
     device = batched_device(settings.engine)
     if device is None:
         for case in cases:
@@ -143,9 +164,12 @@ def _outcomes(cases: Iterable[Case], settings: Settings) -> Iterator[tuple[Case,
         return
     from dlpm_engine.differential.together import compare_together
 
-    everyone = list(cases)
-    coverages = [Coverage(case.config, case.requests) for case in everyone]
-    yield from zip(everyone, coverages, compare_together(everyone, device, settings, coverages), strict=True)
+    everyone = sorted(cases, key=lambda case: sum(request.output_tokens for request in case.requests))
+    many = _TOGETHER_ON_CPU if device == CPU else len(everyone)
+    for first in range(0, len(everyone), max(1, many)):
+        group = everyone[first : first + many]
+        coverages = [Coverage(case.config, case.requests) for case in group]
+        yield from zip(group, coverages, compare_together(group, device, settings, coverages), strict=True)
 
 
 def _made_small(case: Case, settings: Settings, save: Path | None) -> dict[str, JsonValue]:

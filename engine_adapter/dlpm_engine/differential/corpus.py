@@ -249,4 +249,8 @@ def corpus() -> Mapping[str, Case]:
     crowd = "a thousand clients, one request each"
     many = tuple(_request(k, f"c{k:03}", [k % 7, k % 11, k], 1) for k in range(1000))
     cases[crowd] = Case(crowd, replace(_PLAIN, kv_tokens=100, quantum=3, max_running=16), many)
+    crowd = "thousands of clients, of whom every fourth returns in debt or with credit left"
+    once = [_request(k, f"c{k:04}", [k % 5, k % 13, k], 1 + k % 2) for k in range(2400)]
+    back = [_request(len(once) + k, f"c{4 * k:04}", [k % 5, k], 1, at=10) for k in range(len(once) // 4)]
+    cases[crowd] = Case(crowd, replace(_PLAIN, kv_tokens=3000, quantum=4, max_running=400), (*once, *back))
     return cases

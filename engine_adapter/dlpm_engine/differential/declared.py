@@ -39,8 +39,10 @@ def read_declared(path: Path = BUNDLED) -> tuple[Declared, ...]:
     source = str(path)
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read: {error}", source=source) from error
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", source=source) from error
+    except UnicodeDecodeError as error:
+        raise InputError("expected text in UTF-8", source=source) from error
     document = parse_object(text, source=source)
     differences = document.get("differences")
     if document.get("schema") != SCHEMA or not isinstance(differences, list):

@@ -248,4 +248,4 @@ def make_mode(name: str, clients: Mapping[RequestId, ClientId], excused: frozens
         return LedgerOnly()
     if name == SERVICE_ONLY:
         return ServiceOnly(clients)
-    raise InputError(f"expected one of {', '.join(MODES)}, found {name!r}", field="mode")
+    raise InputError(f"expected one of {', '.join(MODES)}, found {name!r}", field="--mode")

@@ -84,7 +84,7 @@ class RayPool:
         try:
             self._ray = importlib.import_module("ray")
         except ModuleNotFoundError as error:
-            raise InputError("Ray is not installed: pip install 'ray[serve]'", field="ray") from error
+            raise InputError("Ray is not installed: pip install 'dlpm[ray]'", field="--ray") from error
         if not self._ray.is_initialized():
             self._ray.init(log_to_driver=False)
 

@@ -14,6 +14,7 @@ def lines(summary: Summary) -> Iterator[str]:
     tally = total.tally
     events = tally.decisions() - tally.passed_over
     rate = tally.decisions() / summary.wall_seconds if summary.wall_seconds and not summary.resumed else None
+    core_rate = tally.decisions() / total.cpu_seconds if total.cpu_seconds else 0.0
     yield f"cases                 {tally.cases:,} in {tally.steps:,} steps"
     yield f"decisions compared    {tally.decisions():,}: {events:,} events, {tally.passed_over:,} requests passed over"
     yield f"other values compared {tally.values:,}"
@@ -21,6 +22,7 @@ def lines(summary: Summary) -> Iterator[str]:
         yield f"time                  {summary.wall_seconds:,.1f} s, {rate:,.0f} decisions/s"
     else:
         yield f"time                  {total.seconds:,.1f} s of work, {summary.resumed} chunks from the journal"
+    yield f"processor time        {total.cpu_seconds:,.1f} s, {core_rate:,.0f} decisions/s of one core"
     if total.out_of_range:
         yield f"left int64            {total.out_of_range} cases, said so at the step where the reference does"
     if total.unfinished:

@@ -75,6 +75,15 @@ def test_a_trace_that_diverges_is_made_small_and_saved(dlpm: CommandLine, tmp_pa
         (("--step-ms", "7"), "--workload"),
         (("--memory", "endless", "--workload", "PLAIN"), "memory"),
         (("--step-ms", "0", "--workload", "PLAIN"), "--step-ms"),
+        (("--cases", "-1"), "--cases"),
+        (("--seconds", "nan"), "--seconds"),
+        (("--seconds", "0"), "--seconds"),
+        (("--case-seconds", "inf"), "--case-seconds"),
+        (("--least-kinds", "35"), "--least-kinds"),
+        (("--save", "no/such/folder"), "--save"),
+        (("--workload", "PLAIN", "--cases", "9"), "--cases: expected no such option beside --workload"),
+        (("--controls", "--seconds", "9"), "--seconds: expected no such option beside --controls"),
+        (("--controls", "--engine", "reference"), "--engine"),
     ],
 )
 def test_wrong_input_is_one_line_and_returns_two(
@@ -86,6 +95,17 @@ def test_wrong_input_is_one_line_and_returns_two(
     assert outcome.code == 2
     assert complaint in outcome.err
     assert len(outcome.err.strip().splitlines()) == 1
+    assert not outcome.out
+
+
+def test_a_device_that_is_not_there_is_one_line_before_anything_is_run(dlpm: CommandLine) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    outcome = dlpm("diff", "--engine", "tensor", "--device", "cuda")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err == "dlpm: --device: this machine has no CUDA device that torch can use\n"
 
 
 def test_a_saved_case_takes_no_parameters_from_the_command_line(dlpm: CommandLine, tmp_path: Path) -> None:

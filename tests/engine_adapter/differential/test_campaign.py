@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ pytest.importorskip("torch")
 from dlpm.errors import InputError
 from dlpm_engine.differential.campaign import Plan, run_campaign
 from dlpm_engine.differential.case import read_case
-from dlpm_engine.differential.chunk import CASES, chunk_from_json
+from dlpm_engine.differential.chunk import BATCHED_CASES, CASES, cases_of, chunk_from_json, chunk_size, run_chunk
 from dlpm_engine.differential.corpus import corpus
 from dlpm_engine.differential.engines import make_engine
 from dlpm_engine.differential.hunt import Settings, run_case
@@ -76,6 +77,18 @@ def test_several_processes_find_what_one_finds(tmp_path: Path) -> None:
     together = run_campaign(Plan(REFERENCE, cases=4 * CASES, jobs=2))
     assert together.total.tally == alone.total.tally
     assert together.total.kinds == alone.total.kinds
+
+
+def test_a_batched_engine_is_compared_on_groups_of_like_size_and_misses_no_case() -> None:
+    batched, alone = (
+        run_chunk(cases_of(1, 3, 60), 1, Settings(engine), None) for engine in ("tensor-batched", "tensor")
+    )
+    assert (batched.found, batched.out_of_range) == (None, alone.out_of_range)
+    assert batched.tally.cases == 60
+    # It does not say in which order it considers the queue, so that fewer other values are compared.
+    assert replace(batched.tally, values=0) == replace(alone.tally, values=0)
+    assert batched.kinds == alone.kinds
+    assert chunk_size("tensor-batched") == chunk_size("tensor@cuda") == BATCHED_CASES > CASES == chunk_size("tensor")
 
 
 def test_a_campaign_goes_on_where_its_journal_ends(tmp_path: Path) -> None:
