@@ -17,10 +17,9 @@ import networkx as nx
 
 from dlpm.events import Admit, Event, Finish
 from dlpm.request import ClientId, Request
-from dlpm.timing import FixedStep
 from dlpm.worker import Worker
 from dlpm_proofs.snapshot import Snapshot, snapshot
-from dlpm_proofs.witness import STEP_US, Replay, Setting, call, replay
+from dlpm_proofs.witness import Replay, Setting, call, replay
 
 MAX_STATES = 50_000
 """More than this is not a small instance."""
@@ -85,7 +84,9 @@ class StateGraph:
         self._log: list[Event] = []
         self._serial = 0
         setting = instance.setting
-        self._keep(Worker(setting.config(), setting.build_policy(), FixedStep(STEP_US)))
+        worker = setting.build_worker(self._log.append)
+        worker._sink = None
+        self._keep(worker)
         todo = deque([0])
         while todo:
             for edge, new in self._moves(todo.popleft()):
@@ -197,6 +198,13 @@ def starvation(graph: StateGraph, client: ClientId) -> list[Edge]:
 def request_starvation(graph: StateGraph, kind: int) -> list[Edge]:
     """A cycle in which the one request of a kind waits for ever, whatever else its client gets."""
     return _cycle(graph.graph(lambda edge: kind in edge.waiting and kind not in edge.admitted))
+
+
+def never_done(graph: StateGraph, client: ClientId) -> list[Edge]:
+    """A cycle in which ``client`` always waits or runs, is let in, and gets no request done. Empty if there is none."""
+    own = _kinds_of(graph, client)
+    present = graph.graph(lambda edge: bool((edge.waiting | edge.running) & own) and not set(edge.finished) & own)
+    return _cycle(present)
 
 
 def longest_wait(graph: StateGraph, client: ClientId) -> int:

@@ -207,10 +207,15 @@ class OpaqueWorker:
         """``value`` as an integer that code can compute with."""
         return SymInt(self.exploration, value)
 
-    def build(self, running: Sequence[Running], *, computed: bool = True) -> Worker:
-        """A worker whose batch is ``running``. ``computed``: each has had a forward step."""
+    def build(
+        self, running: Sequence[Running], *, computed: bool = True, memory: AdmissionControl | None = None
+    ) -> Worker:
+        """A worker whose batch is ``running``. ``computed``: each has had a forward step.
+
+        ``memory`` is given where it is itself symbolic, and so can only be made during a run.
+        """
         config = WorkerConfig(
-            self.symbol(Poly.unknown("M")), self._memory, 1, self._visibility, self.symbol(Poly.unknown("B"))
+            self.symbol(Poly.unknown("M")), memory or self._memory, 1, self._visibility, self.symbol(Poly.unknown("B"))
         )
         worker = self._make(config, Meter())
         cache = OpaqueCache(self.exploration)

@@ -246,6 +246,8 @@ def _admit(line: Fields) -> Event:
         deficit=_optional(line, "deficit", -MAX_INTEGER),
         free=_optional(line, "free", -MAX_INTEGER),
         chunk=_optional(line, "chunk", 1),
+        payer=line.text("payer") if "payer" in line.values else None,
+        payer_deficit=_optional(line, "payer_deficit", -MAX_INTEGER),
     )
 
 

@@ -111,6 +111,8 @@ class Admit(Event):
     ``matched + extend`` is its input plus what it had generated before a preemption. ``deficit`` is its client's
     counter after the charge (``None`` for policies without a ledger); ``free`` as in `Order`, after this admission.
     ``chunk``: how many of the extend tokens this step computes, where that is not all of them (chunked prefill).
+    ``payer`` is who paid for the extend tokens instead of the client, with ``payer_deficit`` its counter after that
+    (recomputation that the causer pays for).
     """
 
     request: RequestId
@@ -119,6 +121,8 @@ class Admit(Event):
     deficit: int | None = None
     free: int | None = None
     chunk: int | None = None
+    payer: ClientId | None = None
+    payer_deficit: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

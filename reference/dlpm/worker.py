@@ -281,13 +281,17 @@ class Worker:
                 self._sink(Evict(step=self.step_number, worker=self.index, time_us=self.time_us, tokens=freed))
 
     def _make_room_for_outputs(self) -> None:
-        """Every running request is about to yield a token: preempt the youngest until all that is unreserved fits."""
+        """Every running request is about to yield a token: preempt until all that is unreserved fits."""
         while True:
             unreserved = sum(1 for run in self._yielding() if not run.reserved)
             if unreserved <= self.free_tokens():
                 break
-            self._preempt(self.running[-1])
+            self._preempt(self._victim())
         self._evict_for(unreserved)
+
+    def _victim(self) -> RunningRequest:
+        """Who is preempted when memory runs out: the youngest. O(1)."""
+        return self.running[-1]
 
     def _preempt(self, run: RunningRequest) -> None:
         """Back to the queue; what it computed of its prompt stays cached, the rest is recomputed when it returns."""

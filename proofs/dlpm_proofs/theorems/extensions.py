@@ -5,8 +5,16 @@ from __future__ import annotations
 from dlpm_proofs.theorem import Theorem
 from dlpm_proofs.theorems.e1_weights import E1, E1_ANY
 from dlpm_proofs.theorems.e2_chunked_prefill import CHUNKED_PREFILL
+from dlpm_proofs.theorems.e3_recompute import RECOMPUTATION
 from dlpm_proofs.theorems.e5_speculation import E5, E5_SURPLUS
 from dlpm_proofs.theorems.e6_churn import E6, E6_NAIVE
 from dlpm_proofs.theorems.e8_late import E8, E8_EXTENDS
 
-EXTENSIONS: tuple[Theorem, ...] = (E1, E1_ANY, *CHUNKED_PREFILL, E5, E5_SURPLUS, E6_NAIVE, E6, E8, E8_EXTENDS)
+EXTENSIONS: tuple[Theorem, ...] = (
+    *(E1, E1_ANY),
+    *CHUNKED_PREFILL,
+    *RECOMPUTATION,
+    *(E5, E5_SURPLUS),
+    *(E6_NAIVE, E6),
+    *(E8, E8_EXTENDS),
+)

@@ -6,13 +6,15 @@ requests running, any of which may be preempted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from dlpm import bounds
-from dlpm.batch import AFTER_FORWARD, AT_ADMISSION
+from dlpm.batch import AFTER_FORWARD, AT_ADMISSION, WorkerConfig
 from dlpm.memory import AdmissionControl, Optimistic
+from dlpm.policies.base import Policy
+from dlpm.worker import Worker
 from dlpm_proofs.definitions import define
 from dlpm_proofs.opaque import (
     LOCKED,
@@ -22,6 +24,7 @@ from dlpm_proofs.opaque import (
     cache_contract,
     insertion_contract,
     leaving_contract,
+    plain_worker,
     sum_of,
 )
 from dlpm_proofs.postcondition import postcondition
@@ -35,6 +38,9 @@ BATCH = (Running("r1", "f"), Running("r2", "f"), Running("r3", "f"))
 STEPS = Poly.unknown("s")
 RECOMPUTED = Poly.unknown("longest recomputation")
 ONE = Poly.constant(1)
+
+Make = Callable[[WorkerConfig, Policy], Worker]
+"""Makes the worker under proof."""
 
 
 def hypotheses(running: Sequence[Running]) -> tuple[Named, ...]:
@@ -85,14 +91,22 @@ def admission(memory: AdmissionControl, visibility: str, running: Sequence[Runni
 
 
 def forward(
-    memory: AdmissionControl, visibility: str, running: Sequence[Running], *, new: bool = False
+    memory: AdmissionControl,
+    visibility: str,
+    running: Sequence[Running],
+    *,
+    new: bool = False,
+    make: Make = plain_worker,
 ) -> Iterator[Obligation]:
-    """Room for outputs, then a forward step: what still runs holds one token more each, and all of it fits."""
+    """Room for outputs, then a forward step: what still runs holds one token more each, and all of it fits.
+
+    ``make`` makes the workers.
+    """
     assumed = (
         *hypotheses(running),
         ("the cache keeps its contract", insertion_contract(running[0].path, running[0].unknown("input"))),
     )
-    world = OpaqueWorker([formula for _, formula in assumed], memory, visibility)
+    world = OpaqueWorker([formula for _, formula in assumed], memory, visibility, make)
 
     def body() -> Formula:
         worker = world.build(running, computed=not new)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dlpm import bounds
+from dlpm import bounds, bounds_recompute
 from dlpm_proofs import mutants
 from dlpm_proofs.deepest import CLIENT
 from dlpm_proofs.definitions import cost, define
@@ -56,8 +56,11 @@ PRODUCTS = Products(
 )
 
 
-def sums() -> tuple[Named, ...]:
-    """The sum of `bounds.outputs_after_admission`, one step at a time; and the floor made of it."""
+def sums(*, paid_again: bool = True) -> tuple[Named, ...]:
+    """The sum of `bounds.outputs_after_admission`, one step at a time; and the floor made of it.
+
+    Without ``paid_again`` nobody pays for recomputations [E3]: then an admission costs an input at most.
+    """
     positive = (*PARAMETERS, ("a step is counted", at_least(STEPS, 0)))
     most = define(
         "most requests in step s+1",
@@ -66,11 +69,19 @@ def sums() -> tuple[Named, ...]:
     )
     recomputed = define(
         "longest recomputation",
-        lambda symbol: bounds.longest_recomputation(symbol(L_IN), symbol(M), symbol(L_OUT)),
+        lambda symbol: (
+            bounds.longest_recomputation(symbol(L_IN), symbol(M), symbol(L_OUT))
+            if paid_again
+            else min(symbol(L_IN), symbol(M - ONE))
+        ),
     )
     floor = define(
         "floor",
-        lambda symbol: bounds.deficit_floor(bounds.optimistic_unit(cost(symbol), symbol(RECOMPUTED), symbol(ALL))),
+        lambda symbol: bounds.deficit_floor(
+            bounds.optimistic_unit(cost(symbol), symbol(RECOMPUTED), symbol(ALL))
+            if paid_again
+            else bounds_recompute.system_paid_unit(cost(symbol), symbol(L_IN), symbol(M), symbol(ALL))
+        ),
     )
     return (
         positive[-1],
@@ -112,9 +123,9 @@ def _after(transition: Transition, path: Path[State]) -> Formula:
     return depth(state.deficit, SO_FAR)
 
 
-def obligations(algorithm: Algorithm = REFERENCE) -> Iterator[Obligation]:
+def obligations(algorithm: Algorithm = REFERENCE, *, paid_again: bool = True) -> Iterator[Obligation]:
     """The depth since the last admission is an inductive invariant, and the sums are largest at their end."""
-    hypotheses = (*PARAMETERS, *sums())
+    hypotheses = (*PARAMETERS, *sums(paid_again=paid_again))
     started = ("S starts at 0 and never shrinks", all_of(at_least(SO_FAR, 0), at_least(ALL, SO_FAR)))
     for transition in transitions(algorithm, Memory.ANY):
         assumed = (
