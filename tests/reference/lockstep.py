@@ -87,7 +87,8 @@ def plain(event: ev.Event) -> PlainEvent:
             return ("refill", dict(event.deficits))
         case ev.Admit():
             chunk = () if event.chunk is None else (event.chunk,)
-            return ("admit", event.request, event.matched, event.extend, event.deficit, event.free, *chunk)
+            payer = () if event.payer is None else (event.payer, event.payer_deficit)
+            return ("admit", event.request, event.matched, event.extend, event.deficit, event.free, *chunk, *payer)
         case ev.Chunk():
             return ("chunk", event.request, event.tokens, event.deficit)
         case ev.Output():
