@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping
 from dlpm.errors import InputError
 from dlpm.events import Header
 from dlpm.fields import Fields
-from dlpm_engine.conformance.extensions import churn, late, speculation, weights
+from dlpm_engine.conformance.extensions import churn, late, recompute, speculation, weights
 from dlpm_engine.conformance.extensions.mode import Extension, Mode
 
 EXTENSIONS: Mapping[str, Extension] = {
     extension.name: extension
     for extension in (
         weights.EXTENSION,
+        recompute.EXTENSION,
         speculation.EXTENSION,
         churn.EXTENSION,
         late.EXTENSION,
