@@ -5,6 +5,7 @@ Weights 1 and 2, a longest input of 1, M = 8 and a quantum of 1: U = 1 + 2 * 8 =
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -40,7 +41,7 @@ def served(name: str, client: str, deficit: int, step: int) -> list[Line]:
 
 def unfair_log(rounds: int, *, b_stays_queued: bool, quanta: dict[str, JsonValue] | None = None) -> Log:
     """A waits, and B is served again and again, on a counter that goes down and down."""
-    log = [dict(HEADER), arrive("a", "A", 1)]
+    log = [copy.deepcopy(HEADER), arrive("a", "A", 1)]
     log[0]["quantum"] = {"default": 1, "clients": quanta or {}}
     if b_stays_queued:
         log.append(arrive("b-waits", "B", 1))
