@@ -98,3 +98,7 @@ def _complain(message: str, code: int) -> int:
     if line:
         print(f"dlpm: {line}", file=sys.stderr)
     return code
+
+
+if __name__ == "__main__":
+    run()

@@ -128,6 +128,13 @@ def run(
     closed_loop: Annotated[
         bool, typer.Option("--closed-loop", help="A turn waits for the turn before it, where a trace records turns.")
     ] = False,
+    shared_system_prompts: Annotated[
+        bool,
+        typer.Option(
+            "--shared-system-prompts",
+            help="coding-agent: assume that sessions with equally long tools and system prompt share both.",
+        ),
+    ] = False,
     gpu: Annotated[str, typer.Option(metavar="NAME", help=f"The simulated GPU: {', '.join(timing.GPUS)}.")] = "a10g",
     model: Annotated[
         str | None,
@@ -206,6 +213,7 @@ def run(
         scale=_factor(time_scale),
         max_output=max_output,
         closed_loop=closed_loop,
+        shared_system_prompts=shared_system_prompts,
         opener=open_binary,
     )
     loaded = load_described(workload, format_name, options)

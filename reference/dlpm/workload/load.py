@@ -60,6 +60,8 @@ class LoadOptions:
             traces do not record one, and then a request declares what it will generate.
         closed_loop: let a request wait for its parent's finish, where a trace records parents.
         session_gap_us: mean time between session starts, where a trace does not record them.
+        shared_system_prompts: assume that sessions whose tools and system prompt are equally long share both, where a
+            trace records these lengths; an assumption, which no trace says.
         window: seconds from and to, for parameters to draw requests from.
         opener: how a file is opened.
     """
@@ -72,6 +74,7 @@ class LoadOptions:
     max_output: int | None = None
     closed_loop: bool = False
     session_gap_us: int = 60_000_000
+    shared_system_prompts: bool = False
     window: tuple[int, int] | None = None
     opener: Opener = open_binary
 
@@ -102,7 +105,14 @@ class LoadOptions:
 
     def for_traces(self) -> TraceOptions:
         """What of this the loader of a trace format needs."""
-        return TraceOptions(self.opener, self.seed, self.closed_loop, self.session_gap_us, self.window)
+        return TraceOptions(
+            opener=self.opener,
+            seed=self.seed,
+            closed_loop=self.closed_loop,
+            session_gap_us=self.session_gap_us,
+            shared_system_prompts=self.shared_system_prompts,
+            window=self.window,
+        )
 
 
 DEFAULTS = LoadOptions()
@@ -179,19 +189,26 @@ def _trace(path: Path, trace: TraceFormat, options: LoadOptions) -> Loaded:
     source = str(path)
     if options.closed_loop and not trace.has_chains:
         raise InputError(f"expected a format that records parents for a closed loop, found {trace.name}", source=source)
+    if options.shared_system_prompts and not trace.has_system_prompts:
+        raise InputError(
+            f"expected a format that records system prompts, found {trace.name}",
+            source=source,
+            field="shared_system_prompts",
+        )
     if options.window is not None and trace.name != SERVEGEN.name:
         raise InputError(f"expected servegen parameters for a window, found {trace.name}", source=source)
     if trace.block_size is not None:
         _same_block_size(source, trace.block_size, options)
     block_size = trace.block_size or options.block_size or PRIVATE_BLOCK_SIZE
     rule_text = options.clients or trace.clients
+    assumed = ", system prompts assumed shared" if options.shared_system_prompts else ""
     kept = _KeptRows(trace, trace.rows(path, options.for_traces()))
     requests = list(_requests(islice(kept, options.limit), parse_rule(rule_text), block_size, source))
     if not requests:
         raise InputError("expected at least one request", source=source)
     requests.sort(key=lambda request: request.arrival_us)
     timed = _timed(requests, requests[0].arrival_us, options)
-    workload = Workload(block_size=block_size, requests=timed, name=path.name)
+    workload = Workload(block_size=block_size, requests=timed, name=f"{path.name}{assumed}")
     return Loaded(workload, trace.name, rule_text, kept.dropped, kept.raised)
 
 
@@ -283,6 +300,11 @@ def _same_block_size(source: str, block_size: int, options: LoadOptions) -> None
 
 def _refuse_trace_options(source: str, options: LoadOptions) -> None:
     """Refuse options that mean something for traces only."""
-    if options.closed_loop or options.window is not None:
-        field = "window" if options.window is not None else "closed_loop"
+    given = {
+        "window": options.window is not None,
+        "closed_loop": options.closed_loop,
+        "shared_system_prompts": options.shared_system_prompts,
+    }
+    field = next((name for name, there in given.items() if there), None)
+    if field is not None:
         raise InputError("expected a trace for this option, found a complete workload", source=source, field=field)

@@ -101,6 +101,36 @@ def test_hashes_of_two_sessions_are_never_the_same(tmp_path: Path) -> None:
     assert later.blocks[:2] == first.blocks
 
 
+def test_sessions_with_equally_long_system_prompts_share_them_only_if_that_is_assumed(tmp_path: Path) -> None:
+    """Tools and system prompt are 128 tokens here, 2 blocks of 64; the third session's are one token longer."""
+    text = samples.CODING_AGENT.text
+    other = text.replace("trace_1", "trace_2").replace("[1, 2", "[5, 6")
+    longer = text.replace("trace_1", "trace_3").replace('"system_tokens": 64', '"system_tokens": 65')
+    apart = requests_of(tmp_path, text + other + longer)
+    loaded = described(tmp_path, text + other + longer, options=LoadOptions(shared_system_prompts=True))
+    assumed = {request.id: request.blocks for request in loaded.workload.requests}
+    assert loaded.workload.name.endswith(", system prompts assumed shared")
+    # The first session is what it was; the second one's tools and prompt are the first one's, all else is its own.
+    before = {request.id: request.blocks for request in apart}
+    assert {name: blocks for name, blocks in assumed.items() if "trace_2" not in name} == {
+        name: blocks for name, blocks in before.items() if "trace_2" not in name
+    }
+    assert assumed["trace_2/0"] == assumed["trace_1/0"]
+    assert assumed["trace_2/2"] == (*assumed["trace_1/0"], before["trace_2/2"][2])
+    assert assumed["trace_2/1.1"] == before["trace_2/1.1"]
+
+
+def test_shared_system_prompts_need_their_lengths_and_a_format_that_has_them(tmp_path: Path) -> None:
+    options = LoadOptions(shared_system_prompts=True)
+    without = samples.CODING_AGENT.text.replace('"tool_tokens": 64,', "")
+    with pytest.raises(InputError, match="tool_tokens"):
+        described(tmp_path, without, options=options)
+    with pytest.raises(InputError, match="shared_system_prompts: expected a format that records system prompts"):
+        described(tmp_path, samples.MOONCAKE.text, options=options)
+    with pytest.raises(InputError, match="shared_system_prompts: expected a trace"):
+        load_described("synthetic:tot", "auto", options)
+
+
 def test_session_starts_are_drawn_from_the_seed(tmp_path: Path) -> None:
     text = "".join(samples.CODING_AGENT.text.replace("trace_1", f"s{number}") for number in range(20))
     first, again, other = (requests_of(tmp_path, text, LoadOptions(seed=seed)) for seed in (1, 1, 2))

@@ -3,13 +3,14 @@
 ``{"id", "block_size": 64, "hash_id_scope": "local", "requests": [...]}``; a request is ``{"t": s, "type": "n" or "s",
 "in", "out", "hash_ids"[, "api_time"][, "think_time"]}``. An entry of type ``subagent`` has ``t`` and its own
 ``requests``, whose ``t`` starts again at 0. There is one hash for each full block; a shorter last block has none.
-Sessions have no wall clock: when each one starts is drawn. Source: callanjfox/kv-cache-tester.
+Sessions have no wall clock: when each one starts is drawn. ``tool_tokens`` and ``system_tokens`` say how long the
+tools and the system prompt are, with which a session's prompts begin. Source: callanjfox/kv-cache-tester.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 
@@ -25,11 +26,19 @@ _DEEPEST = 16
 
 @dataclass(frozen=True, slots=True)
 class _Session:
-    """A session, its number (which makes its hashes unique), and when it starts."""
+    """A session, its number (which makes its hashes unique), and when it starts.
+
+    ``shared`` holds those of its hashes that stand for blocks of an earlier session.
+    """
 
     name: str
     number: int
     start_us: int
+    shared: Mapping[int, int] = field(default_factory=dict)
+
+    def block(self, local: int) -> int:
+        """The hash of a block in the whole trace. O(1)."""
+        return self.shared.get(local, self.number << 32 | local)
 
 
 def rows(path: Path, options: TraceOptions) -> Iterator[TraceRow]:
@@ -41,12 +50,16 @@ def rows(path: Path, options: TraceOptions) -> Iterator[TraceRow]:
     In a closed loop a request waits for the one before it in its thread, then for its think time; a sub-agent waits for
     the request after which it was called. No arrival time but the session's start then holds it back.
 
+    With ``options.shared_system_prompts``, which is an assumption and not in the trace, sessions with equal
+    ``tool_tokens`` and ``system_tokens`` share what their first prompts begin with: so many tokens, in full blocks.
+
     Raises:
         InputError: a line is not a session, a session comes twice, or times run backwards in a thread.
     """
     draw = Random(options.seed)
     start_us = 0
     names: set[str] = set()
+    prompts: dict[tuple[int, int], tuple[int, ...]] = {}
     collected: list[TraceRow] = []
     for number, fields in enumerate(json_records(path, options.opener)):
         name = fields.text("id")
@@ -55,6 +68,8 @@ def rows(path: Path, options: TraceOptions) -> Iterator[TraceRow]:
         names.add(name)
         fields.integer("block_size", BLOCK_SIZE, BLOCK_SIZE)
         session = _Session(name, number, start_us)
+        if options.shared_system_prompts:
+            session = replace(session, shared=_shared(fields, session, prompts))
         collected.extend(_thread(fields, session, f"{name}/", 0, _Caller()))
         start_us += round(draw.expovariate(1.0) * options.session_gap_us)
     collected.sort(key=lambda row: row.arrival_us)
@@ -64,6 +79,20 @@ def rows(path: Path, options: TraceOptions) -> Iterator[TraceRow]:
             yield replace(row, arrival_us=starts[row.session])
         else:
             yield replace(row, parent=None, think_us=0)
+
+
+def _shared(fields: Fields, session: _Session, prompts: dict[tuple[int, int], tuple[int, ...]]) -> dict[int, int]:
+    """The hashes of a session's tools and system prompt, and what stands for them in the trace. O(their blocks).
+
+    ``prompts`` holds the blocks of the first session with each pair of lengths, and gets those of a new pair.
+    """
+    lengths = (fields.tokens("tool_tokens", low=0), fields.tokens("system_tokens", low=0))
+    first = next((entry for entry in fields.objects("requests") if entry.values.get("type") != "subagent"), None)
+    if first is None:
+        return {}
+    own = first.integers("hash_ids", 0, MAX_LOCAL_HASH)[: sum(lengths) // BLOCK_SIZE]
+    known = prompts.setdefault(lengths, tuple(session.block(local) for local in own))
+    return dict(zip(own, known, strict=False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +137,12 @@ def _request(fields: Fields, session: _Session, identity: RequestId, time_us: in
         think_us = fields.microseconds("think_time")
     else:
         think_us = max(0, time_us - caller.done_us)
-    above = session.number << 32
     return TraceRow(
         id=identity,
         arrival_us=session.start_us + time_us,
         input_tokens=input_tokens,
         output_tokens=fields.tokens("out", low=0),
-        blocks=tuple(above | block for block in hashes),
+        blocks=tuple(map(session.block, hashes)),
         fields=fields,
         session=session.name,
         parent=caller.id,
@@ -129,4 +157,5 @@ CODING_AGENT = TraceFormat(
     clients="session",
     rows=rows,
     has_chains=True,
+    has_system_prompts=True,
 )

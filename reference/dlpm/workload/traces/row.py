@@ -52,6 +52,7 @@ class TraceOptions:
         seed: for what a format leaves to be drawn.
         closed_loop: let a request wait for its parent's finish instead of replaying recorded times.
         session_gap_us: mean time between session starts, where they must be drawn.
+        shared_system_prompts: assume that sessions with equally long tools and system prompt share both.
         window: seconds from and to, where the trace is parameters to draw from; ``None`` for the busiest.
     """
 
@@ -59,6 +60,7 @@ class TraceOptions:
     seed: int = 0
     closed_loop: bool = False
     session_gap_us: int = 60_000_000
+    shared_system_prompts: bool = False
     window: tuple[int, int] | None = None
 
 
@@ -75,6 +77,7 @@ class TraceFormat:
         drops_empty: whether a row without output (or input) is a failed request and left out. Otherwise no output
             counts as one token, the one that prefill yields, and no input is an error.
         has_chains: whether `TraceOptions.closed_loop` can be asked for.
+        has_system_prompts: whether `TraceOptions.shared_system_prompts` can be asked for.
     """
 
     name: str
@@ -84,6 +87,7 @@ class TraceFormat:
     rows: Callable[[Path, TraceOptions], Iterator[TraceRow]]
     drops_empty: bool = False
     has_chains: bool = False
+    has_system_prompts: bool = False
 
 
 def json_records(path: Path, opener: Opener) -> Iterator[Fields]:
