@@ -143,16 +143,20 @@ class WaitingGroups:
         self._groups.append(None)
         return len(self._groups) - 1
 
-    def _note_members(self, group: Group) -> None:
-        """Members of a group came or went: write down what the table says about them. O(1)."""
+    def _note_members(self, group: Group, joined: int = NEVER) -> None:
+        """Members of a group came or went: write down what the table says about them. O(1).
+
+        ``joined`` is the first rank of those who came: within a pass nobody may be taken for passed over who was not
+        there when the others were.
+        """
         self._survey = None
         if not group.members:
             self._drop(group)
             return
         column = self._table[:, group.index]
         smallest, hold, first, bound = column[SMALLEST:].tolist()
-        if group.least != smallest or group.ranks[0] != first:
-            values = (group.least, hold, group.ranks[0], min(bound, group.ranks[0]))
+        if group.least != smallest or group.ranks[0] != first or joined < bound:
+            values = (group.least, hold, group.ranks[0], min(bound, group.ranks[0], joined))
             column[SMALLEST:] = torch.tensor(values, dtype=INT64)
 
     def _drop(self, group: Group) -> None:
@@ -207,7 +211,7 @@ class WaitingGroups:
         for anchor, members in joining.items():
             group = self._group(anchor)
             group.add_all(members)
-            self._note_members(group)
+            self._note_members(group, min(member.rank for member in members))
 
     def _collect(self, edge: Edge, blocks: int, concerned: list[Group]) -> None:
         """The groups whose anchor lies below the first ``blocks`` blocks of ``edge``."""
