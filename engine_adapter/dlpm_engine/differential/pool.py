@@ -75,8 +75,10 @@ class ProcessPool:
 class RayPool:
     """A Ray cluster: the one that ``RAY_ADDRESS`` names, or a local one.
 
+    Its nodes need this package and the engine. A task whose process dies is run again by Ray, three times.
+
     Raises:
-        InputError: Ray is not installed.
+        InputError: Ray is not installed, or there is no cluster at that address.
     """
 
     def __init__(self) -> None:
@@ -86,23 +88,41 @@ class RayPool:
         except ModuleNotFoundError as error:
             raise InputError("Ray is not installed: pip install 'dlpm[ray]'", field="--ray") from error
         if not self._ray.is_initialized():
-            self._ray.init(log_to_driver=False)
+            try:
+                self._ray.init(log_to_driver=False, logging_level="ERROR")
+            except (ConnectionError, RuntimeError, ValueError) as error:
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                raise InputError(f"expected a Ray cluster to connect to: {reason}", field="--ray") from error
 
     def results(self, work: Work, chunks: Iterator[int]) -> Iterator[ChunkResult]:
-        """See `Pool`."""
+        """See `Pool`.
+
+        Raises:
+            InputError: a task raised it.
+            WorkerDiedError: the process of a task died, again and again.
+        """
         remote = self._ray.remote(_work_remotely)
         slots = max(2, 2 * int(self._ray.cluster_resources().get("CPU", 1)))
         pending: list[object] = []
-        while True:
-            for chunk in chunks:
-                pending.append(remote.remote(work, chunk))
-                if len(pending) >= slots:
-                    break
-            if not pending:
-                return
-            done, pending = self._ray.wait(pending)
-            for reference in done:
-                yield self._ray.get(reference)
+        try:
+            while True:
+                for chunk in chunks:
+                    pending.append(remote.remote(work, chunk))
+                    if len(pending) >= slots:
+                        break
+                if not pending:
+                    return
+                done, pending = self._ray.wait(pending)
+                for reference in done:
+                    yield self._ray.get(reference)
+        except self._ray.exceptions.RayTaskError as error:
+            # What a task raises arrives wrapped, its text preceded by where it happened.
+            raise error.cause from error
+        except (self._ray.exceptions.WorkerCrashedError, self._ray.exceptions.OutOfMemoryError) as error:
+            raise WorkerDiedError("a process of the campaign died, perhaps for want of memory") from error
+        finally:
+            for reference in pending:
+                self._ray.cancel(reference, force=True)
 
 
 def _work_remotely(work: Work, chunk: int) -> ChunkResult:
