@@ -5,7 +5,7 @@ Parameters mean what they mean there. Results are in weighted tokens unless said
 
 from __future__ import annotations
 
-from dlpm.bounds import deficit_ceiling
+from dlpm.bounds import deficit_ceiling, service_gap
 from dlpm.cost import CostModel
 
 # -- E1: quanta in proportion to weights -------------------------------------------------------------------------------
@@ -69,3 +69,32 @@ def remembered_clients(active: int, quantum: int, floor: int) -> int:
     to spend, and each later one pays a quantum.
     """
     return active * (1 + refills_until_forgotten(quantum, floor))
+
+
+# -- E10: a quantum that changes ---------------------------------------------------------------------------------------
+
+
+def changing_gap(most: int, floor: int) -> int:
+    """``2 (Q_max - floor)``: the gap where each refill pays any one quantum up to ``most``, the same to all it pays.
+
+    The largest quantum alone matters. ``floor`` is `dlpm.bounds.deficit_floor` with unit 1, unless ``w_e``, ``w_q`` and
+    every quantum that is ever paid have a common divisor.
+    """
+    return service_gap(most, floor)
+
+
+def shrunk_gap(most: int, later: int, floor: int) -> int:
+    """``(Q_max - floor) + (Q_late - floor)``: how far any client gets ahead of a backlogged one, once quanta shrank.
+
+    No refill pays more than ``later`` any more, and one has paid the backlogged client. Another may still have credit
+    from when refills paid ``most``. If it was paid since, too, this is `dlpm.bounds.service_gap` of ``later``.
+    """
+    return deficit_ceiling(most) - floor + deficit_ceiling(later) - floor
+
+
+def individual_gap(least: int, most: int, floor: int, refills: int) -> int:
+    """The gap of two backlogged clients after ``refills`` if a refill may pay them different quanta of the range.
+
+    Each refill may widen it by ``most - least``: it has no bound of its own.
+    """
+    return changing_gap(most, floor) + refills * (most - least)

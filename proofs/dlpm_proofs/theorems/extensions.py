@@ -9,6 +9,7 @@ from dlpm_proofs.theorems.e3_recompute import RECOMPUTATION
 from dlpm_proofs.theorems.e5_speculation import E5, E5_SURPLUS
 from dlpm_proofs.theorems.e6_churn import E6, E6_NAIVE
 from dlpm_proofs.theorems.e8_late import E8, E8_EXTENDS
+from dlpm_proofs.theorems.e10_changing import CHANGING_QUANTUM
 
 EXTENSIONS: tuple[Theorem, ...] = (
     *(E1, E1_ANY),
@@ -17,4 +18,5 @@ EXTENSIONS: tuple[Theorem, ...] = (
     *(E5, E5_SURPLUS),
     *(E6_NAIVE, E6),
     *(E8, E8_EXTENDS),
+    *CHANGING_QUANTUM,
 )

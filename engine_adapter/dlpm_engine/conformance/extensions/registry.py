@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dlpm.errors import InputError
 from dlpm.events import Header
 from dlpm.fields import Fields
-from dlpm_engine.conformance.extensions import churn, late, recompute, speculation, weights
+from dlpm_engine.conformance.extensions import churn, late, quantum_range, recompute, speculation, weights
 from dlpm_engine.conformance.extensions.mode import Extension, Mode
 
 EXTENSIONS: Mapping[str, Extension] = {
@@ -18,6 +18,7 @@ EXTENSIONS: Mapping[str, Extension] = {
         speculation.EXTENSION,
         churn.EXTENSION,
         late.EXTENSION,
+        quantum_range.EXTENSION,
     )
 }
 """Every extension, in the order of docs/rules.md."""
