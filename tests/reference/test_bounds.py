@@ -113,4 +113,5 @@ def test_the_others_spend_while_one_waits_what_they_hold_and_what_they_are_paid(
 @given(cost=costs, service=st.integers(0, 200))
 def test_each_step_of_others_costs_them_at_least_one_output_token(cost: CostModel, service: int) -> None:
     steps = bounds.steps_while_waiting(cost, service)
+    assert type(steps) is int
     assert steps * cost.output_weight <= service < (steps + 1) * cost.output_weight
