@@ -53,10 +53,11 @@ examples: setup ## Write the bundled example workloads and logs anew
 	$(BIN)/dlpm run examples/workloads/optimistic-breaks-printed-floor.jsonl --policy dlpm --quantum 8 --weights 1,2 \
 	  --kv-tokens 64 --memory optimistic --full-log --events examples/logs/optimistic-breaks-printed-floor.jsonl
 
-results-d2lpm: setup ## Run the paper's cluster experiments again, for docs/results-d2lpm.md (15 minutes of CPU time)
+results-d2lpm: setup ## Run the paper's cluster experiments again, for docs/results-d2lpm.md (20 minutes of CPU time)
 	mkdir -p docs/results docs/figures
 	$(BIN)/python -m dlpm_engine.experiments docs/results/d2lpm.jsonl 2
-	$(BIN)/python -m dlpm_engine.experiments.report docs/results/d2lpm.jsonl docs/results-d2lpm.md
+	$(BIN)/python -m dlpm_engine.experiments.seeds docs/results/d2lpm-seeds.jsonl 2
+	$(BIN)/python -m dlpm_engine.experiments.report docs/results-d2lpm.md docs/results/d2lpm.jsonl docs/results/d2lpm-seeds.jsonl
 
 mutation: setup ## Mutation score of what schedules and what checks (long; MUTANTS='dlpm.worker.*' for a part)
 	rm -rf $(MUTATION)

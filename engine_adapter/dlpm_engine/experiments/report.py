@@ -1,4 +1,4 @@
-"""Rows of experiments as tables and pictures: `python -m dlpm_engine.experiments.report ROWS.jsonl DOCUMENT.md`.
+"""Rows of experiments as tables and pictures: `python -m dlpm_engine.experiments.report DOCUMENT.md ROWS.jsonl...`.
 
 Each table goes between ``<!-- name -->`` and ``<!-- end -->`` of the document, the pictures beside it.
 """
@@ -126,6 +126,26 @@ def sweep_table(rows: Sequence[Row], figure: str, what: str) -> str:
     return _table([what, "system", "service rate", "Jain", "cache hits", "p50 s", "p99 s"], lines)
 
 
+def seeds_table(rows: Sequence[Row]) -> str:
+    """Mean, least and most over the seeds of every scene and system (`dlpm_engine.experiments.seeds`)."""
+    runs: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        if row.figure == "7 seeds":
+            runs.setdefault((row.group, row.system), []).append(row)
+    lines = [
+        [
+            group,
+            system,
+            _spread([row.service_rate for row in same], ",.0f"),
+            _spread([row.jain for row in same if row.jain is not None], ".3f"),
+            _spread([row.p50_s for row in same], ".1f"),
+            _spread([row.p99_s for row in same], ".1f"),
+        ]
+        for (group, system), same in sorted(runs.items(), key=lambda item: (item[0][0], ORDER.index(item[0][1])))
+    ]
+    return _table(["workload", "system", "service rate", "Jain", "p50 s", "p99 s"], lines)
+
+
 def fill(document: str, tables: dict[str, str]) -> str:
     """The document with every table put in its place.
 
@@ -234,6 +254,13 @@ def _most(ratios: Sequence[float]) -> str:
     return f"{max(ratios):.2f}, mean {product ** (1 / len(ratios)):.2f}" if ratios else "-"
 
 
+def _spread(values: Sequence[float], form: str) -> str:
+    """The mean, then the least and the most."""
+    if not values:
+        return "-"
+    return f"{sum(values) / len(values):{form}} ({min(values):{form}} to {max(values):{form}})"
+
+
 def _ratio(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
@@ -250,11 +277,12 @@ def _table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 
 def main(arguments: list[str]) -> None:
     """Fill the document and draw the pictures."""
-    rows = read_rows(Path(arguments[0]))
-    document = Path(arguments[1])
+    document = Path(arguments[0])
+    rows = [row for path in arguments[1:] for row in read_rows(Path(path))]
     tables = {
         "headline": headline_table(rows),
         "figure 7": figure_7_table(rows),
+        "seeds": seeds_table(rows),
         "figure 10": sweep_table(rows, "10", "worker quantum"),
         "figure 10 shared": sweep_table(rows, "10 shared", "worker quantum"),
         "figure 11": sweep_table(rows, "11", "clients"),

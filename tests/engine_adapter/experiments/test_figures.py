@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from dlpm.errors import InputError
 from dlpm.request import Workload
 from dlpm.workload.synthetic import HEAVY, Spec, generate
+from dlpm_engine.experiments import seeds
 from dlpm_engine.experiments.figures import (
     documents_over_quantum,
     figure_7,
@@ -18,7 +20,7 @@ from dlpm_engine.experiments.figures import (
     with_system_prompts,
 )
 from dlpm_engine.experiments.measure import COST, measure, program_latency
-from dlpm_engine.experiments.report import fill, read_rows
+from dlpm_engine.experiments.report import Row, fill, read_rows, seeds_table
 from dlpm_engine.experiments.systems import PREBLE, SYSTEMS, scenes
 from dlpm_engine.run.options import EngineOptions
 
@@ -79,6 +81,31 @@ def test_a_table_goes_to_its_place_and_nowhere_else() -> None:
     assert fill(filled, {"t": "new"}) == filled
     with pytest.raises(InputError, match="a place for the table 'v'"):
         fill(document, {"v": ""})
+
+
+def test_what_seeds_change_is_shown_as_mean_least_and_most() -> None:
+    def row(system: str, seed: int, rate: float, jain: float | None) -> Row:
+        return Row("7 seeds", "scene", seed, system, rate, jain, 0.5, 10.0 * seed, 20.0, 1.0, 1, 0.1)
+
+    rows = [row("VTC", 1, 9_000, None), row("VTC", 2, 11_000, None), row("D2LPM", 1, 5, 0.5), row("D2LPM", 2, 7, 0.7)]
+    elsewhere = replace(rows[0], figure="7")
+    assert seeds_table([*rows, elsewhere]).splitlines()[2:] == [
+        "| scene | D2LPM | 6 (5 to 7) | 0.600 (0.500 to 0.700) | 15.0 (10.0 to 20.0) | 20.0 (20.0 to 20.0) |",
+        "| scene | VTC | 10,000 (9,000 to 11,000) | - | 15.0 (10.0 to 20.0) | 20.0 (20.0 to 20.0) |",
+    ]
+
+
+def test_the_rows_of_other_seeds_are_those_of_four_workers_and_the_first_seed_is_that_of_the_figure(
+    repository: Path,
+) -> None:
+    rows = read_rows(repository / "docs" / "results" / "d2lpm-seeds.jsonl")
+    assert {(row.group, row.x, row.system) for row in rows} == {(job.group, job.x, job.system) for job in seeds.jobs()}
+    figure = {
+        (row.group, row.system): row.service_rate
+        for row in read_rows(repository / "docs" / "results" / "d2lpm.jsonl")
+        if (row.figure, row.x) == ("7", seeds.WORKERS)
+    }
+    assert {(row.group, row.system): row.service_rate for row in rows if row.x == 1} == figure
 
 
 def test_the_rows_behind_the_documented_tables_are_those_of_the_experiments(repository: Path) -> None:
