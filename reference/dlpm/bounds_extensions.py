@@ -71,6 +71,24 @@ def remembered_clients(active: int, quantum: int, floor: int) -> int:
     return active * (1 + refills_until_forgotten(quantum, floor))
 
 
+# -- E7: shared prefixes -----------------------------------------------------------------------------------------------
+
+
+def split_ceiling(cost: CostModel, quantum: int, kv_tokens: int, clients: int) -> int:
+    """``Q + w_e ((n - 1) (M - 1) / n)``, rounded down to whole tokens: the largest counter where ``n`` clients split.
+
+    A client that has just been refilled may have paid for all that is cached, ``M - 1`` tokens beside the one that is
+    about to be generated; and of what it has paid for, it gets back at most the parts of ``n - 1`` others. Under
+    optimistic memory, where nothing is reserved, ``kv_tokens`` is ``M + 1``.
+    """
+    return deficit_ceiling(quantum) + cost.extend((clients - 1) * (kv_tokens - 1) // clients)
+
+
+def split_gap(ceiling: int, floor: int) -> int:
+    """``2 (ceiling - floor)``: the gap of what two backlogged clients are charged, less what they get back."""
+    return 2 * (ceiling - floor)
+
+
 # -- E10: a quantum that changes ---------------------------------------------------------------------------------------
 
 

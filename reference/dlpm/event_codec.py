@@ -248,6 +248,9 @@ def _admit(line: Fields) -> Event:
         chunk=_optional(line, "chunk", 1),
         payer=line.text("payer") if "payer" in line.values else None,
         payer_deficit=_optional(line, "payer_deficit", -MAX_INTEGER),
+        charged=_optional(line, "charged", 0),
+        refunds=_counts(line, "refunds", 0) if "refunds" in line.values else None,
+        deficits=_counts(line, "deficits", -MAX_INTEGER) if "deficits" in line.values else None,
     )
 
 

@@ -113,6 +113,8 @@ class Admit(Event):
     ``chunk``: how many of the extend tokens this step computes, where that is not all of them (chunked prefill).
     ``payer`` is who paid for the extend tokens instead of the client, with ``payer_deficit`` its counter after that
     (recomputation that the causer pays for).
+    ``charged`` are the tokens that the client pays for, where it does not simply pay for the extend tokens; ``refunds``
+    are the tokens for which others get their charge back, and ``deficits`` their counters afterwards (shared prefixes).
     """
 
     request: RequestId
@@ -123,6 +125,9 @@ class Admit(Event):
     chunk: int | None = None
     payer: ClientId | None = None
     payer_deficit: int | None = None
+    charged: int | None = None
+    refunds: Mapping[ClientId, int] | None = None
+    deficits: Mapping[ClientId, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -207,19 +207,21 @@ class Worker:
     def admitted(self, request: Waiting, deficit: int | None) -> None:
         """Record the admission just made (event `admit`)."""
         if self._sink:
-            latest = self.running[-1]
-            self._sink(
-                Admit(
-                    step=self.step_number,
-                    worker=self.index,
-                    time_us=self.time_us,
-                    request=request.id,
-                    matched=latest.matched,
-                    extend=latest.extend,
-                    deficit=deficit,
-                    free=self.free_tokens() if self._full_log else None,
-                )
-            )
+            self._sink(self._admission(request, deficit))
+
+    def _admission(self, request: Waiting, deficit: int | None) -> Admit:
+        """The event of the admission just made."""
+        latest = self.running[-1]
+        return Admit(
+            step=self.step_number,
+            worker=self.index,
+            time_us=self.time_us,
+            request=request.id,
+            matched=latest.matched,
+            extend=latest.extend,
+            deficit=deficit,
+            free=self.free_tokens() if self._full_log else None,
+        )
 
     def refilled(self, deficits: Mapping[ClientId, int]) -> None:
         """Record a refill that fired (event `refill`)."""
