@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from dlpm_proofs.run import chosen
 from dlpm_proofs.solve import TIME_LIMIT_S, Obligation, default_solvers
 from dlpm_proofs.symbolic import SymbolicError
 from dlpm_proofs.theorem import Prover, Result, Theorem, Verdict
+from dlpm_proofs.theorems import THEOREMS
 
 ONE_WORKER = chosen(["M1", "M2", "N1", "T1", "T2", "T2*", "T3", "T3*", "T4", "T4*", "T5", "T6", "T7", "T8"])
 PROVER = Prover(default_solvers(check_proofs=False))
@@ -45,6 +47,12 @@ def test_every_theorem_says_what_is_checked_and_what_is_argued() -> None:
         assert theorem.statement.endswith(".")
         assert theorem.checked.endswith(".")
         assert theorem.argued.endswith(".")
+
+
+@pytest.mark.parametrize("theorem", THEOREMS, ids=[theorem.id for theorem in THEOREMS])
+def test_a_theorem_can_be_sent_between_processes(theorem: Theorem) -> None:
+    copy = pickle.loads(pickle.dumps(theorem))
+    assert copy.id == theorem.id
 
 
 def test_a_reference_that_cannot_be_run_symbolically_is_a_problem_and_no_crash() -> None:

@@ -5,9 +5,10 @@ The proofs are in `e2_chunks.py` (the ledger) and `chunk_worker.py` (the worker 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 
 from dlpm import bounds, bounds_chunked
 from dlpm.batch import QueuedRequest, RunningRequest
@@ -226,14 +227,9 @@ def _workers(
     return tuple(Mutant(name, (worker.__doc__ or "").strip(), partial(check, worker), {}) for name, worker in workers)
 
 
-def _whole(*parts: Callable[[], Iterator[Obligation]]) -> Callable[[], Iterator[Obligation]]:
+def _each(parts: Sequence[Callable[[], Iterator[Obligation]]]) -> Iterator[Obligation]:
     """One theorem of several parts."""
-
-    def every() -> Iterator[Obligation]:
-        for part in parts:
-            yield from part()
-
-    return every
+    return chain.from_iterable(part() for part in parts)
 
 
 gated_debt_obligations = partial(obligations, gated=True)
@@ -248,7 +244,7 @@ E2 = Theorem(
     expected=Verdict.PROVED,
     checked="A step has budget left only when nothing is pending, so q - w_e p - w_q R falls at admissions only.",
     argued="Three clients stand for any number (N1); more running requests than two are alike (M1).",
-    obligations=_whole(worker_obligations, obligations),
+    obligations=partial(_each, (worker_obligations, obligations)),
     demonstrations=request_floor_reached,
     mutants=(
         *mutants.to_be_noticed(obligations, "gate-at-zero", "double-outputs", given=SAMPLE_CHUNKS),
@@ -265,7 +261,7 @@ E2_ADMISSION = Theorem(
     expected=Verdict.PROVED,
     checked="The invariant of T2*, with forward steps that give a token to some of the running requests only.",
     argued="Three clients stand for any number (N1); more running requests than two are alike (M1).",
-    obligations=_whole(worker_obligations, early_obligations),
+    obligations=partial(_each, (worker_obligations, early_obligations)),
     demonstrations=admission_floor_reached,
     mutants=mutants.to_be_noticed(early_obligations, "gate-at-zero", "double-outputs", given=SAMPLE_CHUNKS),
 )
@@ -280,7 +276,7 @@ E2_SEVERAL = Theorem(
     expected=Verdict.PROVED,
     checked="The invariant of E2/request with at most X unpaid tokens; budget is left only if each prompt got its c.",
     argued="So at most (N-1) // c others are half computed, each with L_in - c unpaid. Else as for E2/request.",
-    obligations=_whole(capped_obligations, several_obligations),
+    obligations=partial(_each, (capped_obligations, several_obligations)),
     demonstrations=several_floor_reached,
     mutants=(
         *mutants.to_be_noticed(several_obligations, "gate-at-zero", "double-outputs", given=SAMPLE_CHUNKS),
@@ -310,7 +306,7 @@ E2_CHUNK = Theorem(
     expected=Verdict.PROVED,
     checked="q - w_q R keeps its floor at every transition, a half computed request being visited like a queued one.",
     argued="Three clients stand for any number (N1); more running requests than two are alike (M1).",
-    obligations=_whole(gated_obligations, strict_obligations),
+    obligations=partial(_each, (gated_obligations, strict_obligations)),
     demonstrations=chunk_floor_reached,
     mutants=mutants.to_be_noticed(
         strict_obligations, "gate-at-zero", "charge-before-gate", "double-outputs", given=SAMPLE_CHUNKS
@@ -353,7 +349,7 @@ E2_DEBT = Theorem(
     expected=Verdict.PROVED,
     checked="The invariant of E2/request, gated chunks included; a stalled step computes a chunk of at least a token.",
     argued="Each such chunk brings a prompt nearer its end, so none stalls for ever. Else as for E2/request.",
-    obligations=_whole(gated_obligations, gated_debt_obligations),
+    obligations=partial(_each, (gated_obligations, gated_debt_obligations)),
     demonstrations=debt_floor_reached,
     mutants=(
         *mutants.to_be_noticed(gated_debt_obligations, "gate-at-zero", given=SAMPLE_CHUNKS),
