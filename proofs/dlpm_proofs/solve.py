@@ -116,7 +116,13 @@ def default_solvers(*, check_proofs: bool = True) -> tuple[Solver, ...]:
 
 def discharge(obligation: Obligation, solvers: Sequence[Solver], *, timeout_s: float = TIME_LIMIT_S) -> Outcome:
     """Ask every solver, and compare what they say."""
-    text = export(obligation)
+    return discharge_text(obligation, export(obligation), solvers, timeout_s=timeout_s)
+
+
+def discharge_text(
+    obligation: Obligation, text: str, solvers: Sequence[Solver], *, timeout_s: float = TIME_LIMIT_S
+) -> Outcome:
+    """The same, for an obligation whose ``text`` has been exported already."""
     answers = {solver.name: solver.solve(text, timeout_s) for solver in solvers}
     finding = _compare(answers)
     if finding is not Finding.POSSIBLE:
@@ -150,13 +156,8 @@ def export(obligation: Obligation) -> str:
     """The obligation as SMT-LIB 2: what both solvers read, and what `--smt2` writes."""
     facts = obligation.facts()
     everything = (*obligation.formulas(), *facts)
-    products = {
-        product_name(monomial)
-        for formula in everything
-        for inner in atoms(formula)
-        for monomial, _ in inner.parts
-        if monomial
-    }
+    compared = set(chain.from_iterable(atoms(formula) for formula in everything))
+    products = {product_name(monomial) for inner in compared for monomial, _ in inner.parts if monomial}
     truths = set(chain.from_iterable(flags(formula) for formula in everything))
     wanted = "unsat" if obligation.expect is Expectation.NEVER else "sat"
     lines = [

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain
 
 Monomial = tuple[str, ...]
@@ -217,32 +218,27 @@ def absolute_at_most(value: Number, bound: Number) -> Formula:
     return And((at_most(value, bound), at_most(-poly(value), bound)))
 
 
+def leaves(formula: Formula) -> Iterator[AtMostZero | IsZero | Flag]:
+    """The comparisons and flags that ``formula`` is made of, from left to right."""
+    todo = [formula]
+    while todo:
+        match todo.pop():
+            case Not(inner):
+                todo.append(inner)
+            case And(formulas) | Or(formulas):
+                todo.extend(reversed(formulas))
+            case leaf:
+                yield leaf
+
+
 def atoms(formula: Formula) -> Iterator[Poly]:
     """The polynomials compared with zero in ``formula``."""
-    match formula:
-        case AtMostZero(inner) | IsZero(inner):
-            yield inner
-        case Not(inner_formula):
-            yield from atoms(inner_formula)
-        case And(formulas) | Or(formulas):
-            for part in formulas:
-                yield from atoms(part)
-        case Flag():
-            pass
+    return (leaf.poly for leaf in leaves(formula) if not isinstance(leaf, Flag))
 
 
 def flags(formula: Formula) -> Iterator[str]:
     """The names of the flags in ``formula``."""
-    match formula:
-        case Flag(name):
-            yield name
-        case Not(inner):
-            yield from flags(inner)
-        case And(formulas) | Or(formulas):
-            for part in formulas:
-                yield from flags(part)
-        case AtMostZero() | IsZero():
-            pass
+    return (leaf.name for leaf in leaves(formula) if isinstance(leaf, Flag))
 
 
 def holds(formula: Formula, numbers: Mapping[str, int], truths: Mapping[str, bool]) -> bool:
@@ -300,7 +296,10 @@ class Products:
         )
 
     def facts(self, formulas: Iterable[Formula]) -> tuple[Formula, ...]:
-        """Sign facts of every factor with every polynomial of counts compared in ``formulas``. O(factors * atoms)."""
+        """Sign facts of every factor with every polynomial of counts compared in ``formulas``. O(factors * atoms).
+
+        A factor of one term is a weight or a limit: what would follow if it were negative is left out.
+        """
         compared = chain.from_iterable(atoms(formula) for formula in formulas) if self.factors else ()
         multiplied: dict[Poly, None] = {}
         for inner in chain(compared, self.cuts):
@@ -312,7 +311,7 @@ class Products:
             for factor in self.factors
             for inner in multiplied
             if factor.as_constant() is None and not inner.names() & factor.names()
-            for fact in sign_facts(factor, inner)
+            for fact in sign_facts(factor, inner)[: 2 if len(factor.parts) == 1 else 4]
         )
 
 
@@ -353,6 +352,7 @@ def smtlib(formula: Formula) -> str:
             return f"({operator} {' '.join(smtlib(part) for part in formulas)})"
 
 
+@cache
 def _comparison(operator: str, inner: Poly) -> str:
     """``inner`` compared with zero, positive terms left and negative ones right: it reads better."""
     left = Poly(tuple((monomial, value) for monomial, value in inner.parts if value > 0))

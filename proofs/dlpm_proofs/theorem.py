@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from dlpm_proofs.solve import Expectation, Finding, Obligation, Outcome, discharge, export
+from dlpm_proofs.solve import Expectation, Finding, Obligation, Outcome, discharge_text, export
 from dlpm_proofs.solvers import Solver
 from dlpm_proofs.witness import Demonstration
 
@@ -142,7 +142,7 @@ class Prover:
         """Discharge an obligation, or remember it."""
         text = export(obligation)
         if text not in self._known:
-            self._known[text] = discharge(obligation, self._solvers)
+            self._known[text] = discharge_text(obligation, text, self._solvers)
         return self._known[text]
 
     def _try(self, mutant: Mutant) -> MutantResult:
