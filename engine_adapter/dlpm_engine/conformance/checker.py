@@ -109,7 +109,7 @@ class Checker:
         self._header = header
         self._mode = mode_of(header, source, header_line)
         self._findings = Findings(source, keep_all=all_violations)
-        self._router = RouterRules(header, self._findings) if "dispatch" in header.extra else None
+        self._router = RouterRules(header, self._findings, header_line) if "dispatch" in header.extra else None
         self._workers: dict[int | None, _WorkerCheck] = {
             None: _WorkerCheck(header, self._mode, self._findings, None, self._router)
         }

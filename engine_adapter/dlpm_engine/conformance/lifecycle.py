@@ -109,6 +109,7 @@ class Lifecycle:
             or len(matched) != len(requests)
             or len(set(requests)) != len(requests)
             or type(free) is not int
+            or not (free is _ABSENT or -MAX_INTEGER <= free <= MAX_INTEGER)
             or (
                 matched
                 and (set(map(type, matched)) != _ONE_TYPE or not 0 <= min(matched) <= max(matched) <= MAX_TOKENS)
@@ -138,6 +139,7 @@ class Lifecycle:
             and extend >= 0
             and type(deficit) is int
             and type(free) is int
+            and (free is _ABSENT or -MAX_INTEGER <= free <= MAX_INTEGER)
         ):
             raise OddLineError
         if deficit is _ABSENT:

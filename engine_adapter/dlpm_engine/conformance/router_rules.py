@@ -38,16 +38,16 @@ class _Sent:
 class RouterRules:
     """What one router may do. Memory: requests in flight, and a counter for each client and worker."""
 
-    def __init__(self, header: Header, findings: Findings) -> None:
-        """A router without history.
+    def __init__(self, header: Header, findings: Findings, header_line: int = 1) -> None:
+        """A router without history; the header is line ``header_line``.
 
         Raises:
             InputError: what the header says of the router is not what it must be.
         """
         described = header.extra.get("dispatch")
         if not isinstance(described, dict):
-            raise InputError("expected an object", source=findings.source, line=1, field="dispatch")
-        fields = Fields(described, findings.source, 1, "dispatch.")
+            raise InputError("expected an object", source=findings.source, line=header_line, field="dispatch")
+        fields = Fields(described, findings.source, header_line, "dispatch.")
         self.router = fields.text("router")
         self._workers = fields.integer("workers", 1, MOST_WORKERS)
         self._quantum = fields.integer("worker_quantum", 1, MAX_INTEGER) if self.router == "d2lpm" else 0
@@ -191,6 +191,8 @@ class RouterRules:
 
     def _violation(self, rule: str, expected: str, found: str, event: dict[str, Any], client: str | None) -> None:
         """Report the line being checked; with the client's counters at the workers as its ledger."""
+        if self._findings.omit():
+            return
         credit = self._credit.get(client, []) if client is not None else []
         self._findings.add(
             Violation(

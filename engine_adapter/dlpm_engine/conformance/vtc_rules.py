@@ -77,7 +77,6 @@ class VtcRules(Discipline):
         else:
             self._check_least_served(request)
             self._check_first_of_client(request)
-        client.service += charge
         self._take(client, found)
         self._order.follow(free)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from dlpm.cluster import Cluster
 from dlpm.dispatch.least_loaded import LeastLoaded
+from dlpm.errors import InputError
 from dlpm.event_codec import encode_event, encode_header
 from dlpm.events import Event
 from dlpm.request import Workload
@@ -57,3 +59,20 @@ def test_a_fault_of_one_worker_is_found_among_the_lines_of_the_others() -> None:
             assert report.violations[0].worker == line["worker"]
             faults += 1
     assert faults > 10
+
+
+@pytest.mark.parametrize("worker", [-1, 2**60, "1", None, True, 1.0])
+def test_an_event_of_a_worker_that_cannot_be_is_bad_input(worker: Any) -> None:
+    log = cluster_log("dlpm", 0)
+    index = next(index for index, line in enumerate(log) if line.get("event") == "output")
+    log[index] = {**log[index], "worker": worker}
+    with pytest.raises(InputError) as caught:
+        check(log)
+    assert (caught.value.line, caught.value.field) == (index + 1, "worker")
+
+
+def test_an_event_without_a_worker_among_those_of_workers_is_of_one_more() -> None:
+    log = cluster_log("dlpm", 0)
+    last: Any = {"event": "arrive", "step": 1, "time_us": log[-1]["time_us"], "request": "alone", "client": "A"}
+    report = check([*log, {**last, "input": 1, "max_output": 1}, {"event": "finish", "step": 1, "request": "alone"}])
+    assert [(violation.rule, violation.worker) for violation in report.violations] == [("finish-running", None)]

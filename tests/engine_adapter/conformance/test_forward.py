@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from dlpm.errors import InputError
 from dlpm_engine.conformance import Report, check_log
 from dlpm_engine.conformance.checker import Checker
+from dlpm_engine.conformance.forward import Forward
+from dlpm_engine.conformance.worker_state import WorkerState
 from tests.engine_adapter.conformance.logs import Log, as_bytes, recorded_logs
 from tests.engine_adapter.conformance.samples import kind, sample_log
 
@@ -122,3 +124,60 @@ def test_most_output_lines_of_the_reference_are_read_as_foretold(monkeypatch: py
     assert check_log(as_bytes(log)).holds
     assert parsed.count("output") == 0
     assert len(parsed) == len(log) - 1
+
+
+def test_foretelling_is_given_up_where_it_is_mostly_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log whose tokens stand in another order is not searched for what is never there."""
+    searched = []
+    original = Forward.shortened
+
+    def recording(forward: Forward, raw: bytes) -> bytes | None:
+        searched.append(forward._state.foretold_tokens() in raw)
+        return original(forward, raw)
+
+    monkeypatch.setattr(Forward, "shortened", recording)
+    asked = []
+    told = WorkerState.foretold_tokens
+
+    def asking(state: WorkerState) -> bytes:
+        asked.append(state.step)
+        return told(state)
+
+    monkeypatch.setattr(WorkerState, "foretold_tokens", asking)
+    lines = [b'{"event":"output","step":%d,"tokens":{"b":1,"a":1}}' % step for step in range(200)]
+    start = [
+        b'{"schema":"dlpm.events/1","engine":"e","policy":"fcfs","weights":{"extend":1,"output":2}}',
+        *(
+            b'{"event":"arrive","step":0,"request":"%s","client":"A","input":1,"max_output":999}' % name
+            for name in (b"a", b"b")
+        ),
+        *(b'{"event":"admit","step":0,"request":"%s","matched":0,"extend":1}' % name for name in (b"a", b"b")),
+    ]
+    assert check_log([*start, *lines]).holds
+    assert searched == [False] * 200
+    assert len(asked) - len(searched) == 65, "64 trials, and the one after which it is known"
+
+
+@pytest.mark.parametrize("wrong", ["B", "C"])
+def test_of_several_counters_the_wrong_one_is_named(wrong: str) -> None:
+    """A has two requests in the batch, and its counter is right: what was taken in for it is taken back."""
+    log: list[dict[str, Any]] = [
+        {"schema": "dlpm.events/1", "engine": "e", "policy": "vtc", "weights": {"extend": 1, "output": 3}},
+        *(
+            {"event": "arrive", "step": 0, "request": name, "client": name[0], "input": 1, "max_output": 9}
+            for name in ("A1", "A2", "B1", "C1")
+        ),
+        {"event": "admit", "step": 0, "request": "A1", "matched": 0, "extend": 1, "deficit": 1},
+        {"event": "admit", "step": 0, "request": "B1", "matched": 0, "extend": 1, "deficit": 1},
+        {"event": "admit", "step": 0, "request": "C1", "matched": 0, "extend": 1, "deficit": 1},
+        {"event": "admit", "step": 0, "request": "A2", "matched": 0, "extend": 1, "deficit": 2},
+    ]
+    right = {"A": 8, "B": 4, "C": 4}
+    tokens = dict.fromkeys(("A1", "B1", "C1", "A2"), 1)
+    good: dict[str, Any] = {"event": "output", "step": 0, "tokens": tokens, "deficits": right}
+    assert check_log(as_bytes([*log, good])).holds
+    bad = {**good, "deficits": {**right, wrong: 7}}
+    (violation,) = check_log(as_bytes([*log, bad])).violations
+    assert (violation.rule, violation.client, violation.found) == ("vtc-charge-output", wrong, "7")
+    assert violation.expected == f"1 + 3 = 4 for 1 output tokens of {wrong!r}"
+    assert violation.ledger == {"A": 2, "B": 1, "C": 1}

@@ -11,6 +11,7 @@ from dlpm_engine.conformance import RULES
 from tests.engine_adapter.conformance.logs import Log, check
 from tests.engine_adapter.conformance.mutations import MUTATIONS, Mutation
 from tests.engine_adapter.conformance.samples import SEEDS, sample_log
+from tests.engine_adapter.conformance.wording import assert_well_described
 
 PLACES_PER_LOG = 6
 MOST_REPORTS = 3
@@ -32,6 +33,7 @@ def test_exactly_the_right_rule_fires_first(mutation: Mutation) -> None:
         report = check(log, every=False)
         found.append([(violation.rule, violation.line) for violation in report.violations] == [(mutation.rule, line)])
         assert found[-1], f"expected {mutation.rule} at line {line}, found {report.violations}"
+        assert_well_described(log, report.violations[0])
     assert found, "no sample log has a place for this mutation"
 
 

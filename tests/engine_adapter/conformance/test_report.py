@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import orjson
 import pytest
 
 from dlpm_engine.conformance import RULES, check_log, render, rules_for, to_json
-from dlpm_engine.conformance.findings import MAX_LEDGER, MAX_VIOLATIONS
+from dlpm_engine.conformance.findings import MAX_LEDGER, MAX_VIOLATIONS, names
 from dlpm_engine.conformance.state import RECENT_EVENTS
 from tests.engine_adapter.conformance.logs import Log, as_bytes, check
 from tests.engine_adapter.conformance.mutations import MUTATIONS
@@ -69,19 +70,53 @@ def test_a_violation_carries_line_rule_expected_found_ledger_and_the_last_events
     assert 0 < len(violation.recent) <= RECENT_EVENTS + 2
     for number, text in violation.recent:
         assert number <= index
-        assert text.startswith(f"{log[number - 1]['event']} step={log[number - 1]['step']}")
+        assert text == in_few_words(log[number - 1], str(violation.client))
         own = clients.get(str(log[number - 1].get("request", "")))
         assert own in (violation.client, None)
+
+
+def in_few_words(line: Any, client: str) -> str:
+    """An event as a report recalls it: numbers, request; of maps, how many requests, and the client's own."""
+    rest = [name for name in sorted(line) if name not in ("event", "client", "step", "time_us", "request")]
+    told = []
+    for name in ("step", "time_us", "request", *rest):
+        if name == "tokens":
+            told.append(f"requests={len(line[name])}")
+        elif name == "deficits":
+            told += [f"deficit={line[name][client]}"] * (client in line[name])
+        elif name in line and not isinstance(line[name], list):
+            told.append(f"{name}={line[name]}")
+    return f"{line['event']} {' '.join(told)}"
+
+
+def test_a_few_of_many_names_are_shown() -> None:
+    assert names("dcba") == "'a', 'b', 'c', 'd'"
+    assert names("fedcba") == "'a', 'b', 'c', 'd' and 2 more"
 
 
 def test_the_text_of_a_report_names_file_line_and_rule() -> None:
     log, index = overcharged(sample_log("dlpm", 0))
     report = check_log(as_bytes(log), source="run.jsonl")
-    text = render(report)
-    assert text.startswith("run.jsonl: violated: 1 violation in ")
-    assert f"run.jsonl:{index + 1}: charge-extend: {RULES['charge-extend'].sentence} [DLPM Alg. 1 l. 23]" in text
-    for label in ("at", "expected", "found", "ledger", "before"):
-        assert f"\n  {label} " in text
+    violation = report.violations[0]
+    line: Any = log[index]
+    ledger = ", ".join(f"{client} {counter}" for client, counter in violation.ledger.items())
+    assert render(report).splitlines() == [
+        f"run.jsonl: violated: 1 violation in {index} events of reference under test, policy dlpm",
+        "",
+        f"run.jsonl:{index + 1}: charge-extend: {RULES['charge-extend'].sentence} [DLPM Alg. 1 l. 23]",
+        f"  at        step {line['step']}, time_us {line['time_us']}, client {violation.client}, "
+        f"request {line['request']}",
+        f"  expected  {violation.expected}",
+        f"  found     {violation.found}",
+        f"  ledger    {ledger}",
+        f"  before    the last events of {violation.client}:",
+        *(f"            line {number}: {event}" for number, event in violation.recent),
+    ]
+    again = replace(report, violations=(replace(violation, worker=7, clients=len(violation.ledger) + 2),) * 2)
+    text = render(again)
+    assert text.startswith("run.jsonl: violated: 2 violations in ")
+    assert f"  at        worker 7, step {line['step']}," in text
+    assert f"  ledger    {ledger}, and 2 more clients\n" in text
 
 
 def test_the_text_of_a_sound_log_says_how_much_was_checked() -> None:
@@ -118,16 +153,46 @@ def test_an_unknown_policy_is_held_to_the_rules_for_any_and_the_report_says_so()
 
 
 def test_the_json_of_a_report_has_what_the_text_has() -> None:
-    log, index = overcharged(sample_log("dlpm", 0))
-    found: Any = orjson.loads(orjson.dumps(to_json(check(log))))
-    assert found["schema"] == "dlpm.check/1"
-    assert found["holds"] is False
-    assert found["policy"] == "dlpm"
-    assert found["events"] == len(log) - 1
-    violation = found["violations"][0]
-    assert (violation["line"], violation["rule"]) == (index + 1, "charge-extend")
-    assert violation["ledger"]
-    assert violation["recent"]
+    log, index = overcharged(sample_log("dlpm", 0, full=False))
+    line: Any = log[index]
+    report = check(log, every=False)
+    violation = report.violations[0]
+    rule = RULES["charge-extend"]
+    assert orjson.loads(orjson.dumps(to_json(report))) == {
+        "schema": "dlpm.check/1",
+        "log": "log",
+        "engine": "reference under test",
+        "policy": "dlpm",
+        "holds": False,
+        "events": index,
+        "rules": list(report.rules),
+        "not_checked": [{"rules": list(group.rules), "reason": group.reason} for group in report.not_checked],
+        "omitted": 0,
+        "violations": [
+            {
+                "line": index + 1,
+                "rule": rule.id,
+                "sentence": rule.sentence,
+                "source": rule.source,
+                "step": line["step"],
+                "time_us": line["time_us"],
+                "client": violation.client,
+                "request": line["request"],
+                "expected": violation.expected,
+                "found": violation.found,
+                "unmet_hypothesis": None,
+                "ledger": dict(violation.ledger),
+                "clients": 3,
+                "recent": [{"line": number, "event": event} for number, event in violation.recent],
+            }
+        ],
+    }
+    assert report.not_checked
+    somewhere = to_json(replace(report, violations=(replace(violation, worker=0, time_us=None),)))["violations"]
+    assert isinstance(somewhere, list)
+    assert isinstance(somewhere[0], dict)
+    assert somewhere[0]["worker"] == 0
+    assert "time_us" not in somewhere[0]
 
 
 def test_only_so_many_violations_and_clients_are_kept() -> None:

@@ -18,8 +18,10 @@ from dlpm.dispatch.d2lpm import D2LPM
 from dlpm.errors import InputError
 from dlpm.event_codec import encode_event, encode_header
 from dlpm.request import BlockKey, Request, Workload
-from dlpm_engine.conformance import RULES, rules_for
-from tests.engine_adapter.conformance.logs import Log, check, header_of
+from dlpm_engine.conformance import RULES, check_log, rules_for
+from dlpm_engine.conformance.findings import MAX_VIOLATIONS
+from tests.engine_adapter.conformance.logs import Log, as_bytes, check, header_of
+from tests.engine_adapter.conformance.wording import assert_well_described
 from tests.reference.cluster_runs import Setting, settings_of_clusters
 from tests.reference.naive_worker import Rules
 from tests.reference.scene import request
@@ -253,9 +255,11 @@ def test_the_routers_of_this_test_are_sound_without_a_fault() -> None:
 def test_a_fault_in_algorithm_2_breaks_the_rule_that_names_it(fault: type[Faulty], rule: str) -> None:
     settings = [replace(setting, quantum=fault.quantum) for setting in settings_with_traffic()]
     logs = [log_of(setting, fault()) for setting in settings]
-    first = [[violation.rule for violation in check(log, every=False).violations] for log in logs]
-    assert [rule] in first
+    first = [check(log, every=False).violations for log in logs]
+    assert [rule] in [[violation.rule for violation in found] for found in first]
     assert all(first), "a run with the fault was taken for sound"
+    for log, (violation,) in zip(logs, first, strict=True):
+        assert_well_described(log, violation)
 
 
 # -- faults in the log -------------------------------------------------------------------------------------------------
@@ -288,6 +292,13 @@ def test_a_dispatch_that_is_changed_in_the_log_breaks_the_rule_that_names_it(rul
         assert [(v.rule, v.line) for v in report.violations][:1] == [
             (rule, index + 2 if rule == "dispatch-once" else index + 1)
         ]
+        violation = report.violations[0]
+        assert_well_described(EDITS[rule](log, index, line), violation)
+        assert (violation.client, violation.step) == (line["client"], line["step"])
+        assert violation.worker == (WORKERS if rule == "dispatch-known-worker" else line["worker"])
+        assert violation.clients == len(violation.ledger)
+        if rule.startswith("router"):
+            assert violation.ledger.keys() == {f"worker {worker}" for worker in range(WORKERS)}
 
 
 def test_a_prefix_at_a_worker_that_was_sent_nothing_is_a_violation() -> None:
@@ -295,6 +306,16 @@ def test_a_prefix_at_a_worker_that_was_sent_nothing_is_a_violation() -> None:
     index, _ = next(dispatches(log))
     report = check(changed(log, index, matched_workers=[2]), every=False)
     assert [(v.rule, v.found) for v in report.violations] == [("dispatch-matched", "2, which was sent nothing")]
+    assert_well_described(log, report.violations[0])
+
+
+def test_only_so_many_violations_of_a_router_are_kept() -> None:
+    header: Any = log_of(settings_with_traffic()[0])[0]
+    header = {**header, "dispatch": {"router": "round-robin", "workers": 1}}
+    sent: Any = {"event": "dispatch", "step": 0, "worker": 1, "matched_workers": []}
+    report = check([header, *({**sent, "request": f"r{number}"} for number in range(MAX_VIOLATIONS + 7))])
+    assert {violation.rule for violation in report.violations} == {"dispatch-known-worker"}
+    assert (len(report.violations), report.omitted) == (MAX_VIOLATIONS, 7)
 
 
 def test_an_arrival_that_is_not_what_was_dispatched_is_a_violation() -> None:
@@ -303,7 +324,10 @@ def test_an_arrival_that_is_not_what_was_dispatched_is_a_violation() -> None:
     log = changed(log, index, client="somebody")
     report = check(log, every=False)
     assert [v.rule for v in report.violations] == ["dispatch-same-request"]
-    assert line["request"] in str(report.violations[0])
+    found = report.violations[0]
+    assert (log[found.line - 1]["event"], found.request, found.client) == ("arrive", line["request"], line["client"])
+    assert found.expected == f"client 'somebody' and {line['input']} input tokens, as dispatched"
+    assert found.found == f"{line['client']!r} and {line['input']}"
 
 
 @pytest.mark.parametrize("router", ["round-robin", "per-client-round-robin", "least-loaded"])
@@ -313,34 +337,51 @@ def test_a_router_that_says_it_is_another_breaks_the_rules_of_that_one(router: s
         log = log_of(setting)
         header: Any = dict(log[0])
         header["dispatch"] = {"router": router, "workers": WORKERS}
-        rules += [violation.rule for violation in check([header, *log[1:]], every=False).violations]
+        for violation in check([header, *log[1:]], every=False).violations:
+            assert_well_described(log, violation)
+            rules.append(violation.rule)
     expected = {"router-turn"} if "robin" in router else {"router-shortest", "router-tie"}
     assert rules and set(rules) <= expected
 
 
 @pytest.mark.parametrize(
-    "described",
+    ("described", "said"),
     [
-        "d2lpm",
-        {"workers": 3, "worker_quantum": 4},
-        {"router": "d2lpm", "workers": 0, "worker_quantum": 4},
-        {"router": "d2lpm", "workers": 3},
-        {"router": "d2lpm", "workers": 3, "worker_quantum": 4, "worker_quanta": [1]},
-        {"router": "d2lpm", "workers": 3, "worker_quantum": 4, "worker_quanta": {"A": 0}},
+        ("d2lpm", "dispatch: expected an object"),
+        ({"workers": 3, "worker_quantum": 4}, "dispatch.router: expected a non-empty string"),
+        ({"router": "d2lpm", "workers": 0, "worker_quantum": 4}, "dispatch.workers: expected a whole number from 1 to"),
+        ({"router": "d2lpm", "workers": 3}, "dispatch.worker_quantum: expected a whole number from 1 to"),
+        (
+            {"router": "d2lpm", "workers": 3, "worker_quantum": 4, "worker_quanta": [1]},
+            "dispatch.worker_quanta: expected an object, found [1]",
+        ),
+        (
+            {"router": "d2lpm", "workers": 3, "worker_quantum": 4, "worker_quanta": {"A": 0}},
+            "dispatch.worker_quanta.A: expected a whole number from 1 to",
+        ),
     ],
 )
-def test_a_header_that_says_nonsense_of_its_router_is_refused(described: Any) -> None:
+def test_a_header_that_says_nonsense_of_its_router_is_refused(described: Any, said: str) -> None:
     log = log_of(settings_with_traffic()[0])
-    with pytest.raises(InputError, match=r"log:1: dispatch"):
-        check([{**log[0], "dispatch": described}, *log[1:]])
+    with pytest.raises(InputError) as caught:
+        check_log([b"\n", *as_bytes([{**log[0], "dispatch": described}, *log[1:]])], source="x")
+    assert str(caught.value).startswith(f"x:2: {said}")
 
 
-def test_a_log_of_algorithm_2_that_does_not_say_who_is_charged_is_refused() -> None:
+@pytest.mark.parametrize("left_out", ["client", "input", "counter"])
+def test_a_log_of_algorithm_2_that_does_not_say_who_is_charged_is_refused(left_out: str) -> None:
     log = log_of(settings_with_traffic()[0])
     index, line = next(dispatches(log))
-    bare = {name: value for name, value in line.items() if name not in ("client", "input")}
-    with pytest.raises(InputError, match="expected client, input and counter"):
+    bare = {name: value for name, value in line.items() if name != left_out}
+    with pytest.raises(InputError) as caught:
         check([*log[:index], bare, *log[index + 1 :]])
+    said = f"log:{index + 1}: expected client, input and counter: router d2lpm charges by them"
+    assert str(caught.value) == said
+
+
+def test_a_worker_quantum_of_one_is_taken() -> None:
+    setting = replace(settings_with_traffic()[0], quantum=1)
+    assert check(log_of(setting)).violations == ()
 
 
 def test_a_client_with_a_worker_quantum_of_its_own_is_held_to_that() -> None:

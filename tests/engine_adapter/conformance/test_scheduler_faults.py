@@ -24,6 +24,7 @@ from dlpm.timing import FixedStep
 from dlpm.worker import Worker
 from tests.engine_adapter.conformance.logs import Log, check, header_of, submit
 from tests.engine_adapter.conformance.samples import SEEDS, sample_plan, sample_rules
+from tests.engine_adapter.conformance.wording import assert_well_described
 from tests.reference.naive_worker import Rules
 
 MOST_STEPS = 200
@@ -310,8 +311,11 @@ def run(case: Fault, seed: int) -> Log:
 
 @pytest.mark.parametrize("case", FAULTS, ids=lambda case: case.name)
 def test_the_first_rule_that_a_faulty_scheduler_breaks_names_its_fault(case: Fault) -> None:
-    first = [check(run(case, seed), every=False).violations for seed in SEEDS]
-    named = {violation.rule for found in first for violation in found}
+    named = set()
+    for log in (run(case, seed) for seed in SEEDS):
+        for violation in check(log, every=False).violations:
+            assert_well_described(log, violation)
+            named.add(violation.rule)
     assert named, "no run of this scheduler was found out"
     assert named <= case.rules
 

@@ -18,6 +18,7 @@ from dlpm.worker import Worker
 from dlpm_engine.conformance import Report
 from tests.engine_adapter.conformance.logs import Log, Plan, check, header_of, submit
 from tests.engine_adapter.conformance.samples import SEEDS, sample_plan, sample_rules
+from tests.engine_adapter.conformance.wording import assert_well_described
 from tests.reference.naive_worker import Rules
 
 Extensions = Mapping[str, Mapping[str, JsonValue]]
@@ -92,8 +93,10 @@ def found_exactly(fault: Fault, logs: Sequence[Log]) -> None:
     for log in logs:
         for changed, line in islice(fault.places(log), PLACES_PER_LOG):
             tried += 1
-            first = [(violation.rule, violation.line) for violation in check(changed, every=False).violations]
+            violations = check(changed, every=False).violations
+            first = [(violation.rule, violation.line) for violation in violations]
             assert first == [(fault.rule, line)], f"expected {fault.rule} at line {line}, found {first}"
+            assert_well_described(changed, violations[0])
     assert tried, "no log has a place for this fault"
 
 
