@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 from dlpm.cluster import Cluster
 from dlpm.dispatch.base import Decision, Router
 from dlpm.dispatch.d2lpm import D2LPM
 from dlpm.dispatch.moving import MovingD2LPM
 from dlpm.dispatch.round_robin import RoundRobin
-from dlpm.events import Admit, Dispatch, Event, Header, Output
+from dlpm.events import Admit, Dispatch, Event, Extensions, Header, Output
+from dlpm.extensions import shared_ledger
 from dlpm.extensions.shared_cluster import MovableWorker, SharedCluster
 from dlpm.extensions.shared_ledger import SharedDLPM, SharedLedger
 from dlpm.jsonl import JsonValue
@@ -53,6 +54,17 @@ class ClusterSetting(Setting):
             router["worker_quantum"] = self.worker_quantum
         extra: dict[str, JsonValue] = {"dispatch": router}
         return replace(Setting.header(self, workload), level="decisions", extra=extra)
+
+
+@dataclass(frozen=True, slots=True)
+class SharedSetting(ClusterSetting):
+    """Workers that share a ledger, and keep back up to ``late`` updates of it."""
+
+    late: int = 0
+
+    def extensions(self) -> Extensions:
+        """One ledger for all."""
+        return shared_ledger.stated(self.late)
 
 
 @dataclass
@@ -127,7 +139,8 @@ def replay_shared(
     router = MovingD2LPM(setting.workers, setting.worker_quantum, setting.cost())
     cluster = SharedCluster(workers, router, ledger, events.append, moving=moving)
     cluster.run(workload)
-    return Replay(replace(setting, policy=SharedDLPM.name, router=router.name), workload, tuple(events)), cluster
+    shared = SharedSetting(**{item.name: getattr(setting, item.name) for item in fields(setting)}, late=late)
+    return Replay(replace(shared, router=router.name), workload, tuple(events)), cluster
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from dlpm.events import (
     Admit,
     Arrive,
     Chunk,
+    Deliver,
     Dispatch,
     Event,
     Evict,
@@ -45,6 +46,7 @@ EVENT_NAMES: Mapping[type[Event], str] = {
     Preempt: "preempt",
     Resume: "resume",
     Dispatch: "dispatch",
+    Deliver: "deliver",
     Evict: "evict",
 }
 """The value of ``event`` for each kind of event."""
@@ -317,6 +319,12 @@ def _dispatch(line: Fields) -> Event:
     )
 
 
+def _deliver(line: Fields) -> Event:
+    if "worker" not in line.values:
+        raise line.mismatch("worker", "the worker whose updates these are")
+    return Deliver(**_common(line, Deliver), updates=line.integer("updates", 1, MAX_INTEGER))
+
+
 def _evict(line: Fields) -> Event:
     if ("tokens" in line.values) == ("blocks" in line.values):
         raise line.wrong("tokens", "expected exactly one of tokens and blocks")
@@ -338,6 +346,7 @@ _DECODERS: Mapping[str, Callable[[Fields], Event]] = {
     "preempt": _preempt,
     "resume": _resume,
     "dispatch": _dispatch,
+    "deliver": _deliver,
     "evict": _evict,
 }
 _FIELD_NAMES: Mapping[type[Event], tuple[str, ...]] = {

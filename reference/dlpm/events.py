@@ -206,6 +206,13 @@ class Dispatch(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Deliver(Event):
+    """With the extension `shared_ledger`: the ``updates`` oldest updates that ``worker`` kept back reach all others."""
+
+    updates: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evict(Event):
     """Cached prefixes given up: how many tokens, or the hashes of the blocks (exactly one of the two)."""
 

@@ -9,10 +9,14 @@ from pathlib import Path
 import pytest
 
 from dlpm_engine.conformance import check_path
+from dlpm_proofs.changing_runs import IndividualSetting
 from dlpm_proofs.theorem import Theorem, Verdict
 from dlpm_proofs.theorems.e5_speculation import surplus_reached
 from dlpm_proofs.theorems.e6_churn import attack_succeeds
 from dlpm_proofs.theorems.e8_late import floor_reached, late_extends_sink
+from dlpm_proofs.theorems.e9_shared_ledger import bounded_runs, early_binding
+from dlpm_proofs.theorems.e9_shared_ledger import floor_reached as shared_floor_reached
+from dlpm_proofs.theorems.e10_runs import favoured_for_ever
 from dlpm_proofs.theorems.extensions import EXTENSIONS
 from dlpm_proofs.witness import Demonstration, Replay, Setting
 
@@ -30,8 +34,16 @@ def checked(run: Replay, folder: Path) -> list[tuple[str, int]]:
 def test_dlpm_check_accepts_the_runs_that_reach_the_bounds_of_extensions(theorem: Theorem, tmp_path: Path) -> None:
     runs = [shown.replay for shown in theorem.demonstrations() if shown.replay is not None]
     for run in runs:
-        if run.setting.extensions():
+        if run.setting.extensions() and not isinstance(run.setting, IndividualSetting):
             assert checked(run, tmp_path) == []
+
+
+def test_quanta_of_each_clients_own_are_found_in_the_log_of_a_range(tmp_path: Path) -> None:
+    """One refill that pays clients differently is no changing quantum: what is proved of it is another bound."""
+    runs = [shown.replay for shown in favoured_for_ever()]
+    for run in runs:
+        assert run is not None
+        assert "refill-alike" in {rule for rule, _ in checked(run, tmp_path)} <= {"refill-alike", "extension-gap"}
 
 
 @pytest.mark.parametrize("shown", [surplus_reached()[0], floor_reached()[0]], ids=["E5/surplus", "E8/outputs"])
@@ -62,3 +74,25 @@ def test_late_extend_tokens_are_blamed_at_the_admission_and_at_the_floor(tmp_pat
     events = (tmp_path / "witness.events.jsonl").read_text().splitlines()
     assert json.loads(events[line - 1])["event"] == "admit"
     assert "extension-floor" in {name for name, _ in found}
+
+
+SHARED = [*shared_floor_reached(), *bounded_runs(), *early_binding()]
+
+
+@pytest.mark.parametrize("shown", SHARED, ids=lambda shown: shown.name.split(":")[0])
+def test_dlpm_check_accepts_the_runs_of_a_shared_ledger(shown: Demonstration, tmp_path: Path) -> None:
+    assert shown.replay is not None
+    assert checked(shown.replay, tmp_path) == []
+
+
+@pytest.mark.parametrize("shown", SHARED[:3], ids=lambda shown: shown.name.split(":")[0])
+def test_the_floor_over_all_workers_is_broken_where_memory_is_stated_smaller(
+    shown: Demonstration, tmp_path: Path
+) -> None:
+    """It is reached; so stated one token smaller, the header promises more than the run keeps."""
+    assert shown.replay is not None
+    setting = shown.replay.setting
+    smaller = replace(shown.replay, setting=replace(setting, kv_tokens=setting.kv_tokens - 1))
+    rules = {rule for rule, _ in checked(smaller, tmp_path)}
+    assert "extension-floor" in rules
+    assert rules <= {"arrive-in-limits", "memory-overbooked", "free-memory", "extension-floor"}

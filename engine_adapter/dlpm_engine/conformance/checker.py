@@ -22,7 +22,6 @@ from dlpm_engine.conformance.extensions.mode import Mode
 from dlpm_engine.conformance.extensions.registry import mode_of
 from dlpm_engine.conformance.fcfs_rules import FcfsRules
 from dlpm_engine.conformance.findings import Findings, StopCheckingError, undecodable
-from dlpm_engine.conformance.lifecycle import Lifecycle
 from dlpm_engine.conformance.lpm_rules import LpmRules
 from dlpm_engine.conformance.odd import OddLineError
 from dlpm_engine.conformance.parts import Handler, plain_parts
@@ -72,12 +71,13 @@ class _WorkerCheck:
         for kind, handler in parts.handlers.items():
             self.handlers[kind] = handler
         if router is not None:
-            self.handlers["finish"] = lambda event: self._finish(lifecycle, router, event)
+            finish = self.handlers["finish"]
+            self.handlers["finish"] = lambda event: self._finish(finish, router, event)
 
-    def _finish(self, lifecycle: Lifecycle, router: RouterRules, event: dict[str, Any]) -> None:
+    def _finish(self, finish: Handler, router: RouterRules, event: dict[str, Any]) -> None:
         """A request finishes in a cluster: its router hears of it, and of its output. O(1)."""
         request = self.state.running.get(event["request"])
-        lifecycle.finish(event)
+        finish(event)
         if request is not None:
             router.finished(request.id, request.generated)
 
@@ -85,7 +85,9 @@ class _WorkerCheck:
 class Unruled(Discipline):
     """What an unknown policy is held to: the rules for any policy alone."""
 
-    conserves_work = False
+    def conserves_work(self) -> bool:
+        """It may leave requests waiting."""
+        return False
 
 
 class Checker:
@@ -110,6 +112,7 @@ class Checker:
         self._mode = mode_of(header, source, header_line)
         self._findings = Findings(source, keep_all=all_violations)
         self._router = RouterRules(header, self._findings, header_line) if "dispatch" in header.extra else None
+        self._cluster = self._mode.cluster(self._findings)
         self._workers: dict[int | None, _WorkerCheck] = {
             None: _WorkerCheck(header, self._mode, self._findings, None, self._router)
         }
@@ -156,8 +159,22 @@ class Checker:
                 raise
             except (OddLineError, KeyError, TypeError, AttributeError, ValueError):
                 if not raw.isspace():
-                    findings.strictly_parsed()
+                    self._check_kind(findings.strictly_parsed()["event"], worker)
                     raise
+
+    def _check_kind(self, kind: object, worker: _WorkerCheck) -> None:
+        """The log may have events of this kind.
+
+        Raises:
+            InputError: only logs of an extension may, which this one does not state.
+        """
+        if kind != "dispatch" and kind not in worker.handlers:
+            raise InputError(
+                f"expected a header that states the extension with {kind} events",
+                source=self._source,
+                line=self._findings.line,
+                field="event",
+            )
 
     @staticmethod
     def _parsed(raw: bytes, worker: _WorkerCheck) -> tuple[dict[str, Any], object]:
@@ -212,9 +229,14 @@ class Checker:
         self._findings.strictly_parsed()
         if self._sent is None:
             self._sent = {}
-        self._sent[event["request"]] = event["worker"]
+        moved = False
+        if self._cluster is not None:
+            self._worker(event["worker"])
+            moved = self._cluster.dispatched(event)
+        if not moved:
+            self._sent[event["request"]] = event["worker"]
         if self._router is not None:
-            self._router.dispatch(event)
+            self._router.dispatch(event, moved=moved)
 
     def report(self) -> Report:
         """What was found.
@@ -230,6 +252,8 @@ class Checker:
         reasons: dict[str, str] = {}
         for worker in self._workers.values():
             reasons.update(worker.discipline.not_checked())
+        if self._cluster is not None:
+            reasons.update(self._cluster.not_checked())
         by_reason: dict[str, list[str]] = {}
         for rule, reason in reasons.items():
             if rule in applied:

@@ -15,12 +15,13 @@ class Discipline:
     `InputError` where the event lacks what the policy must log, and `StopCheckingError` once the check is over.
     """
 
-    conserves_work = True
-    """Whether a step in which requests wait or run must have a forward."""
-
     def __init__(self, state: WorkerState) -> None:
         """Rules about the worker with this state."""
         self.state = state
+
+    def conserves_work(self) -> bool:
+        """Whether a step in which requests wait or run must have a forward."""
+        return True
 
     def arrives(self, request: RequestState) -> None:
         """A request is about to join the queue."""

@@ -79,6 +79,12 @@ class Lifecycle:
         self._discipline.arrives(request)
         state.enqueue(request)
 
+    def takes_over(self, request: RequestState) -> None:
+        """A request that arrived at another worker joins the queue here, as its last. O(1)."""
+        self._arrivals += 1
+        request.rank = self._arrivals
+        self._state.enqueue(request)
+
     def _check_limits(self, request: RequestState) -> None:
         """A request keeps to the limits in the header, and could ever fit into memory."""
         limits = self._limits
@@ -259,7 +265,7 @@ class Lifecycle:
         state = self._state
         if step < state.step:
             state.violation("step-order", expected=f"a step of at least {state.step}", found=f"{step}")
-        elif (state.queued or state.running) and self._discipline.conserves_work:
+        elif (state.queued or state.running) and self._discipline.conserves_work():
             missed = state.step if state.forward_step != state.step else state.step + 1
             if missed < step:
                 for client in state.active:

@@ -20,6 +20,7 @@ from dlpm.events import Header
 from dlpm.fields import Fields
 from dlpm_engine.conformance.findings import Findings
 from dlpm_engine.conformance.report import Violation
+from dlpm_engine.conformance.rule import D2LPM
 
 MOST_WORKERS = 65_536
 
@@ -50,7 +51,7 @@ class RouterRules:
         fields = Fields(described, findings.source, header_line, "dispatch.")
         self.router = fields.text("router")
         self._workers = fields.integer("workers", 1, MOST_WORKERS)
-        self._quantum = fields.integer("worker_quantum", 1, MAX_INTEGER) if self.router == "d2lpm" else 0
+        self._quantum = fields.integer("worker_quantum", 1, MAX_INTEGER) if self.router in D2LPM else 0
         self._quanta = _quanta(fields)
         self._cost = CostModel(header.extend_weight, header.output_weight)
         self._findings = findings
@@ -61,6 +62,7 @@ class RouterRules:
         self._in_flight: dict[str, _Sent] = {}
         choices: Mapping[str, Callable[[_Sent, Sequence[int], int | None], None]] = {
             "d2lpm": self._d2lpm,
+            "d2lpm-moving": self._d2lpm,
             "round-robin": self._round_robin,
             "per-client-round-robin": self._round_robin,
             "least-loaded": self._least_loaded,
@@ -68,8 +70,8 @@ class RouterRules:
         self._event: dict[str, Any] = {}
         self._check_choice = choices.get(self.router, _anything)
 
-    def dispatch(self, event: dict[str, Any]) -> None:
-        """A decision. O(workers).
+    def dispatch(self, event: dict[str, Any], *, moved: bool = False) -> None:
+        """A decision; or a request that waited at one worker has ``moved`` to another. O(workers).
 
         Raises:
             InputError: the event lacks what the router's rules need.
@@ -77,13 +79,16 @@ class RouterRules:
         request, worker = event["request"], event["worker"]
         sent = _Sent(worker, event.get("client"), event.get("input"))
         matched, counter = event["matched_workers"], event.get("counter")
-        if request in self._in_flight:
+        if request in self._in_flight and not moved:
             self._violation(
                 "dispatch-once", "a request that is not in flight", f"{request!r}, which is", event, sent.client
             )
             return
         if worker >= self._workers:
             self._violation("dispatch-known-worker", f"a worker below {self._workers}", f"{worker}", event, sent.client)
+            return
+        if moved:
+            self._move(self._in_flight[request], event)
             return
         odd = [other for other in matched if other >= self._workers or not self._known[other]]
         if odd or list(matched) != sorted(set(matched)):
@@ -100,6 +105,25 @@ class RouterRules:
         self._in_flight[request] = sent
         self._known[worker] = True
         self._queued[worker] += 1
+
+    def _move(self, sent: _Sent, event: dict[str, Any]) -> None:
+        """A waiting request changes workers: its charge and its place go with it. O(1)."""
+        source, target = sent.worker, event["worker"]
+        self._queued[source] -= 1
+        self._queued[target] += 1
+        self._known[target] = True
+        sent.worker = target
+        credit = self._credit.get(sent.client) if sent.client is not None else None
+        if credit is None or sent.input is None:
+            return
+        charge = self._cost.extend(sent.input)
+        credit[source] += charge
+        expected, found = credit[target] - charge, event.get("counter")
+        if found != expected:
+            self._event = event
+            expectation = f"a counter of {expected}: {credit[target]} less {charge} that moved from worker {source}"
+            self._wrong("router-charge", expectation, f"{found}", sent)
+        credit[target] = found if found is not None else expected
 
     def arrived(self, event: dict[str, Any]) -> None:
         """A request arrives at its worker: it is the one that was dispatched. O(1)."""

@@ -10,7 +10,7 @@ DLPM = ("dlpm",)
 LPM = ("lpm",)
 FCFS = ("fcfs",)
 VTC = ("vtc",)
-D2LPM = ("d2lpm",)
+D2LPM = ("d2lpm", "d2lpm-moving")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from dlpm.batch import QueuedRequest
 from dlpm.cluster import Cluster
 from dlpm.dispatch.moving import MovingD2LPM
 from dlpm.errors import InputError
-from dlpm.events import Dispatch, EventSink
+from dlpm.events import Deliver, Dispatch, EventSink
 from dlpm.extensions.shared_ledger import SharedLedger
 from dlpm.memory import Reserving
 from dlpm.request import ClientId, Request, cacheable_blocks
@@ -116,7 +116,16 @@ class SharedCluster(Cluster):
             if not replica.worker.idle():
                 self._begin_step(replica, index)
             if not replica.stepping:
-                self.ledger.flush(index)
+                self._flush(index)
+
+    def _flush(self, index: int) -> None:
+        """A worker that has come to rest keeps nothing back; recorded, because nothing else in a log shows it."""
+        kept = len(self.ledger.on_the_way(index))
+        self.ledger.flush(index)
+        if kept and self._sink:
+            # Like an arrival: it comes before the worker's next step, and after those that arrived for it and moved on.
+            step = self._workers[index].step_number + 1
+            self._sink(Deliver(step=step, worker=index, time_us=self.time_us, updates=kept))
 
     def _has_credited(self, index: int) -> bool:
         """Does ``index`` have a queued client with credit, as it sees it? O(queued clients)."""

@@ -17,9 +17,17 @@ from functools import partial
 
 from dlpm.cost import CostModel
 from dlpm.errors import InputError
+from dlpm.events import Extensions
 from dlpm.ledger import Ledger, Quanta
 from dlpm.policies.dlpm import DLPM
 from dlpm.request import ClientId
+
+NAME = "shared_ledger"
+
+
+def stated(late: int) -> Extensions:
+    """What the header of a log says of this extension, if workers keep back up to ``late`` updates."""
+    return {NAME: {"late": late}}
 
 
 @dataclass(frozen=True, slots=True)

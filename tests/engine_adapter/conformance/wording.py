@@ -42,6 +42,7 @@ WORDS: dict[str, tuple[tuple[str, str], ...]] = {
     "charge-recompute": (("# - # = # for # extend tokens", "#"),),
     "deficit-ceiling": (("a deficit of at most #", "#"),),
     "deficit-floor": (("a deficit above -U = #", "#"),),
+    "deliver-kept": (("at most # updates, which it kept back", "#"),),
     "dispatch-first": (
         ("a dispatch before the arrival", "an arrival at worker #"),
         ("an arrival at worker #", "an arrival at worker #"),
@@ -61,7 +62,13 @@ WORDS: dict[str, tuple[tuple[str, str], ...]] = {
         (f"'N' of 'N' admitted before the forward: {_FREE}", "'N' still waiting"),
         (f"'N' of 'N' admitted before the forward: {_FREE}", "'N' and # more still waiting"),
     ),
-    "fixpoint-refill": (("a refill before the forward: nobody who is queued has credit", "none, while 'N' wait"),),
+    "fixpoint-refill": (
+        ("a refill before the forward: nobody who is queued has credit", "none, while 'N' wait"),
+        (
+            "a refill before the forward: since line # nobody who waits anywhere has credit, as the keeper knows",
+            "none, while # wait here",
+        ),
+    ),
     "forward-once": (("one forward in step #", "another"),),
     "free-memory": (("free tokens from # to #", "#"),),
     "gap-any": ((f"at most #(U+Q) = # {_GAP}", "'N' got # more since line #"),),
@@ -74,6 +81,8 @@ WORDS: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "max-running": (("at most # running requests", "#"),),
     "memory-overbooked": (("at most M = # tokens held or reserved by the running requests", "at least #"),),
+    "move-credit": (("no move to worker #, where 'N' has #", "'N' moved from worker #"),),
+    "move-needless": (("no move to worker #, where 'N' waits with # of credit", "'N' moved from worker #"),),
     "order-arrival": (("'N' before 'N': it arrived first", "it comes after it"),),
     "order-covers-queue": (
         ("the # requests of the waiting queue, among them 'N'", "# of them"),
@@ -98,10 +107,15 @@ WORDS: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "refill-alike": (("# + # = #, as the others get", "#"),),
     "refill-amount": (("# + # = #", "#"),),
-    "refill-credit": (("no refill at a deficit of #", "#"),),
+    "refill-credit": (
+        ("no refill at a deficit of #", "#"),
+        ("no refill of 'N', which has # as the keeper knows", "#"),
+    ),
     "refill-due": (
         ("no refill while 'N' is queued and has # of credit", "a refill"),
         ("no refill while nobody is queued", "a refill"),
+        ("no refill while 'N' waits somewhere and has #, as the keeper knows", "a refill"),
+        ("no refill while nobody waits anywhere", "a refill"),
     ),
     "refill-forgot": (("'N' among those refilled: at or below #", "not refilled"),),
     "refill-idle": (
@@ -111,7 +125,10 @@ WORDS: dict[str, tuple[tuple[str, str], ...]] = {
     "refill-range": (("# + a quantum from # to #", "#"),),
     "refill-twice": (("# + # = #", "#"),),
     "resident": (("matched + extend = # (# input, # generated before)", "# + # = #"),),
-    "router-charge": (("a counter of #: # less # for # input tokens", "#"),),
+    "router-charge": (
+        ("a counter of #: # less # for # input tokens", "#"),
+        ("a counter of #: # less # that moved from worker #", "#"),
+    ),
     "router-credit": (
         ("one of the workers [#, #], which have credit", "#"),
         ("one of the workers [#], which have credit", "#"),
@@ -121,6 +138,11 @@ WORDS: dict[str, tuple[tuple[str, str], ...]] = {
     "router-shortest": (("worker #, with # requests", "#, with #"),),
     "router-tie": (("worker #, the lowest of those with #", "#"),),
     "router-turn": (("worker #, whose turn it is", "#"),),
+    "shared-view": (
+        ("# for 'N' before its charge", "#: updates are missing that it must have heard of"),
+        ("# for 'N' before its charge", "#: updates count twice"),
+        ("# for 'N' before its charge", "#: updates count that are still on their way"),
+    ),
     "step-order": (("a step of at least #", "#"),),
     "time-order": (("a time of at least #", "#"),),
     "vtc-charge-input": (("# + # = # for # tokens of input", "#"),),
@@ -136,6 +158,7 @@ OF_NO_REQUEST = {
     "charge-output",
     "deficit-ceiling",
     "deficit-floor",
+    "deliver-kept",
     "fixpoint-refill",
     "forward-once",
     "gap-any",
@@ -151,6 +174,7 @@ OF_NO_REQUEST = {
     "refill-idle",
     "refill-range",
     "refill-twice",
+    "shared-view",
     "step-order",
     "time-order",
     "vtc-charge-output",
@@ -159,6 +183,7 @@ OF_NO_REQUEST = {
 """Rules that are about a client or a step."""
 
 OF_NO_CLIENT = {
+    "deliver-kept",
     "dispatch-first",
     "forward-once",
     "idle-forward",
@@ -195,7 +220,7 @@ def assert_well_described(log: Log, violation: Violation) -> None:
     else:
         assert violation.request is not None, violation
         assert f"{violation.request!r}" in said, violation
-    if rule in OF_NO_CLIENT or said.startswith("no refill while nobody is queued"):
+    if rule in OF_NO_CLIENT or said.startswith("no refill while nobody"):
         assert violation.client is None, violation
         return
     clients = {other["request"]: other["client"] for other in map(dict[str, Any], log) if "client" in other}

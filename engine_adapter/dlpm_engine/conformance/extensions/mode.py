@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from dlpm.events import Header
 from dlpm.fields import Fields
 from dlpm_engine.conformance.dlpm_rules import DlpmRules
+from dlpm_engine.conformance.findings import Findings
 from dlpm_engine.conformance.parts import Parts, plain_parts
 from dlpm_engine.conformance.promises import PlainPromises, Promises
 from dlpm_engine.conformance.rule import Rule
 from dlpm_engine.conformance.theorem_rules import TheoremRules
 from dlpm_engine.conformance.worker_state import WorkerState
+
+
+class ClusterRules(Protocol):
+    """Rules about all workers of a cluster together."""
+
+    def dispatched(self, event: dict[str, Any]) -> bool:
+        """The router has sent a request to a worker; whether this moved one that waits at another."""
+        ...
+
+    def not_checked(self) -> Mapping[str, str]:
+        """Rules that are not checked, each with the reason."""
+        ...
 
 
 class Mode:
@@ -39,6 +53,10 @@ class Mode:
     def discipline(self, state: WorkerState) -> DlpmRules:
         """The rules about gate, charges and refills at one worker."""
         return DlpmRules(state, TheoremRules(state, self.promises()))
+
+    def cluster(self, findings: Findings) -> ClusterRules | None:
+        """What is common to all workers; asked once, before any of them. ``None`` if nothing is."""
+        return None
 
     def parts(self, state: WorkerState) -> Parts:
         """All rules for one worker."""

@@ -7,7 +7,15 @@ from collections.abc import Callable, Mapping
 from dlpm.errors import InputError
 from dlpm.events import Header
 from dlpm.fields import Fields
-from dlpm_engine.conformance.extensions import churn, late, quantum_range, recompute, speculation, weights
+from dlpm_engine.conformance.extensions import (
+    churn,
+    late,
+    quantum_range,
+    recompute,
+    shared_ledger,
+    speculation,
+    weights,
+)
 from dlpm_engine.conformance.extensions.mode import Extension, Mode
 
 EXTENSIONS: Mapping[str, Extension] = {
@@ -19,6 +27,7 @@ EXTENSIONS: Mapping[str, Extension] = {
         churn.EXTENSION,
         late.EXTENSION,
         quantum_range.EXTENSION,
+        shared_ledger.EXTENSION,
     )
 }
 """Every extension, in the order of docs/rules.md."""
