@@ -190,7 +190,7 @@ class ChunkedWorker(Worker):
             self._continue_prefills()
         if (self._queue or self._gated()) and (self._changed or self.policy.admission_due(self.queued_clients())):
             self._changed = False
-            self._admission()
+            self._take_turn()
         self._make_room_for_outputs()
         if self._prefills and not self._busy():
             self._stalled()
@@ -216,7 +216,7 @@ class ChunkedWorker(Worker):
             self.policy.charge_chunk(client, tokens)
         self._record_chunk(prefill, self.policy.counter(client))
 
-    def _admission(self) -> None:
+    def _take_turn(self) -> None:
         """The policy's turn. O(what it costs)."""
         self._offered = (*(prefill.run.queued for prefill in self._gated()), *self._queue)
         self.policy.admit(self)
@@ -234,7 +234,7 @@ class ChunkedWorker(Worker):
             self._ungated_chunk(next(iter(self._prefills.values())))
         elif self.chunks.on_stall is OnStall.REFILL:
             self.refilled(self.policy.refill_the_poor())
-            self._admission()
+            self._take_turn()
 
     def _yielding(self) -> Sequence[RunningRequest]:
         """Who gets a token: those whose prompt is computed when the step ends. O(running requests)."""
