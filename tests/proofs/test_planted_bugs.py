@@ -72,7 +72,7 @@ BUGS = (
     ),
     Bug(
         "the quantum of a client is the default",
-        "ledger.py",
+        "quanta.py",
         "return self.clients.get(client, self.default)",
         "return self.default",
         "T1",
