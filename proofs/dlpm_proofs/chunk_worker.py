@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from dlpm.batch import AFTER_FORWARD, AT_ADMISSION, WorkerConfig
 from dlpm.extensions.chunked_prefill import ChunkedPrefill, ChunkedWorker, Gate, Prefill
-from dlpm.memory import Reserving
+from dlpm.memory import AdmissionControl, Reserving
 from dlpm.policies.base import Policy
 from dlpm.request import BlockKey, ClientId
 from dlpm.timing import FixedStep
@@ -27,6 +27,7 @@ from dlpm_proofs.transitions import L_IN, B, M
 BUDGET, CAP = Poly.unknown("N"), Poly.unknown("cap")
 ONE = Poly.constant(1)
 FIRST, SECOND = BATCH
+RESERVING = Reserving()
 
 
 class ChunkMeter(Meter):
@@ -47,7 +48,7 @@ class ChunkMeter(Meter):
 
 
 class OpenBlocks(ChunkedWorker):
-    """The worker, with open how far the blocks reach that are computed: no further than the tokens, see `_reach`.
+    """The worker, with open how far the blocks reach that are computed: see `Scene.computed_only`.
 
     The prompt of the request admitted first, or now, grows in the cache; those between are alike.
     """
@@ -77,7 +78,10 @@ class Half:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Who decodes and who is half computed, in the order of admission; under which gate, and who can match what."""
+    """Who decodes and who is half computed, in the order of admission; under which gate, and who can match what.
+
+    ``roomy``: the budget has a token for every running request.
+    """
 
     decoding: Sequence[Running]
     half: Sequence[Half]
@@ -85,6 +89,8 @@ class Scene:
     visibility: str = AT_ADMISSION
     worker: type[ChunkedWorker] = OpenBlocks
     capped: bool = False
+    memory: AdmissionControl = RESERVING
+    roomy: bool = False
 
     def running(self) -> tuple[Running, ...]:
         """Everybody in the batch."""
@@ -116,7 +122,7 @@ class Scene:
             chunks = ChunkedPrefill(symbols[0].symbol(BUDGET), self.gate, most=most)
             return self.worker(config, ChunkMeter(), FixedStep(1), chunks)
 
-        world = OpaqueWorker(formulas, Reserving(), self.visibility, make)
+        world = OpaqueWorker(formulas, self.memory, self.visibility, make)
         symbols.append(world)
         return world
 
@@ -129,6 +135,13 @@ class Scene:
             left, now = world.symbol(half.left), world.symbol(half.now)
             worker._prefills[half.one.name] = Prefill(run, left, 0, now)
         return worker
+
+    def computed_only(self, worker: ChunkedWorker) -> Formula:
+        """What the first prompt has in the cache ends within its computed tokens [`ChunkedWorker._computed_blocks`]."""
+        first = self.running()[0]
+        prefill = worker._prefills.get(first.name)
+        left = poly(prefill.left) if prefill is not None else Poly.constant(0)
+        return at_most(REACH, first.unknown("input") - left)
 
     def name(self) -> str:
         """In a few words."""
@@ -181,9 +194,9 @@ def continuing(scene: Scene) -> Iterator[Obligation]:
             equal(paid, sum_of(taken)),
             *(between(0, tokens, each.left) for tokens, each in zip(taken, half, strict=True)),
             *(equal(prefill.chunk, tokens) for prefill, tokens in zip(prefills, taken, strict=True)),
-            *((at_least(taken[0], 1),) if half and not scene.decoding else ()),
+            *((at_least(taken[0], 1),) if half and (scene.roomy or not scene.decoding) else ()),
             implies(at_least(rest, 1), needs_no_more),
-            implies(_reach(scene, worker), _sound(worker)),
+            implies(scene.computed_only(worker), _sound(worker)),
         )
 
     who = "nobody may have more" if scene.capped else "nothing is pending"
@@ -194,10 +207,10 @@ def continuing(scene: Scene) -> Iterator[Obligation]:
 def admission(scene: Scene) -> Iterator[Obligation]:
     """An admission needs budget, shares ``M`` with what is reserved, and ends the budget if it does not end itself."""
     pending = any_of(*(at_least(half.left, 1) for half in scene.half))
-    ends = implies(pending, at_most(_REST, 0)) if scene.gate is Gate.REQUEST else all_of()
+    ends = implies(pending, at_most(REST, 0)) if scene.gate is Gate.REQUEST else all_of()
     contract = (
         *m1_memory.arrival(),
-        ("some budget may be left", between(0, _REST, BUDGET)),
+        ("some budget may be left", between(0, REST, BUDGET)),
         ("where chunks are not gated they have taken what they need of it", ends),
     )
     assumed = (*scene.hypotheses(taken=True), *contract)
@@ -208,19 +221,19 @@ def admission(scene: Scene) -> Iterator[Obligation]:
 
     def body() -> Formula:
         worker = scene.build(world)
-        worker._budget = world.symbol(_REST)
+        worker._budget = world.symbol(REST)
         queued = world.queued(NEW)
         worker._enqueue(queued)
         chunk = worker.try_admit(queued)
         if chunk is None:
-            return equal(_REST, 0) if not running else all_of()
+            return equal(REST, 0) if not running else all_of()
         run = worker.running[-1]
         left = poly(worker._prefills[NEW.name].left)
         return all_of(
-            at_least(_REST, 1),
-            between(1, chunk, _REST),
+            at_least(REST, 1),
+            between(1, chunk, REST),
             equal(poly(run.extend), poly(chunk) + left),
-            equal(poly(worker._budget), _REST - poly(chunk)),
+            equal(poly(worker._budget), REST - poly(chunk)),
             implies(at_least(left, 1), equal(worker._budget, 0)),
             between(1, run.extend, L_IN),
             at_most(poly(run.extend) + m1_memory.MOST + reserved + held, M),
@@ -265,7 +278,7 @@ def forward(scene: Scene) -> Iterator[Obligation]:
         left = set(worker._prefills)
         if left != {each.one.name for each in half} - yielding:
             return FALSE
-        return all_of(ended, equal(paid, sum_of(took.values())), implies(_reach(scene, worker), _sound(worker)))
+        return all_of(ended, equal(paid, sum_of(took.values())), implies(scene.computed_only(worker), _sound(worker)))
 
     name = f"{scene.name()}: a forward step gives a token to those whose prompt is computed"
     yield from postcondition(name, assumed, world.exploration, body)
@@ -287,25 +300,18 @@ def stall(scene: Scene) -> Iterator[Obligation]:
             equal(poly(oldest.left) + poly(oldest.chunk), half[0].left),
             *(equal(prefill.chunk, 0) for prefill in others),
             equal(paid, oldest.chunk),
-            implies(_reach(scene, worker), _sound(worker)),
+            implies(scene.computed_only(worker), _sound(worker)),
         )
 
     yield from postcondition(f"{scene.name()}: a stall ends with a chunk on debt", assumed, world.exploration, body)
 
 
-_REST = Poly.unknown("rest of the budget")
+REST = Poly.unknown("rest of the budget")
 
 
 def _insertion(half: Sequence[Half]) -> Formula:
     """The first half computed prompt can be matched up to somewhere among its computed tokens."""
     return insertion_contract(half[0].one.path, half[0].one.unknown("input"))
-
-
-def _reach(scene: Scene, worker: ChunkedWorker) -> Formula:
-    """What the first prompt has in the cache ends within its computed tokens [`ChunkedWorker._computed_blocks`]."""
-    first = scene.running()[0]
-    prefill = worker._prefills.get(first.name)
-    return at_most(REACH, first.unknown("input") - (poly(prefill.left) if prefill is not None else Poly.constant(0)))
 
 
 def _sound(worker: ChunkedWorker) -> Formula:

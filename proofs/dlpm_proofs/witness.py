@@ -13,7 +13,7 @@ from pathlib import Path
 from dlpm.batch import AT_ADMISSION, WorkerConfig
 from dlpm.cost import CostModel
 from dlpm.event_codec import EventWriter
-from dlpm.events import Admit, Arrive, Event, EventSink, Extensions, Header, Limits, Output, Preempt
+from dlpm.events import Admit, Arrive, Chunk, Event, EventSink, Extensions, Header, Limits, Output, Preempt
 from dlpm.extensions import weights
 from dlpm.files import written_whole
 from dlpm.ledger import Ledger, Quanta
@@ -144,7 +144,7 @@ class Replay:
         clients = self.clients()
         values = []
         for event in self.events:
-            if isinstance(event, Admit) and clients[event.request] == client and event.deficit is not None:
+            if isinstance(event, Admit | Chunk) and clients[event.request] == client and event.deficit is not None:
                 values.append(event.deficit)
             elif isinstance(event, Output) and client in event.deficits:
                 values.append(event.deficits[client])
@@ -173,7 +173,10 @@ class Replay:
         ]
 
     def services(self, first: ClientId, second: ClientId) -> list[tuple[int, int, bool, bool]]:
-        """After each event: what each of the two was served, and whether each has a request queued. O(events)."""
+        """After each event: what each of the two was served, and whether each has a request queued. O(events).
+
+        Extend tokens are served as they are computed, chunk by chunk where there are chunks.
+        """
         clients = self.clients()
         waiting = {first: 0, second: 0}
         served = {first: 0, second: 0}
@@ -186,7 +189,10 @@ class Replay:
                 waiting[clients[event.request]] += 1
             elif isinstance(event, Admit) and clients[event.request] in waiting:
                 waiting[clients[event.request]] -= 1
-                served[clients[event.request]] += cost.extend(inputs[event.request] if vtc else event.extend)
+                computed = event.extend if event.chunk is None else event.chunk
+                served[clients[event.request]] += cost.extend(inputs[event.request] if vtc else computed)
+            elif isinstance(event, Chunk) and clients[event.request] in served:
+                served[clients[event.request]] += cost.extend(event.tokens)
             elif isinstance(event, Output):
                 for request, tokens in event.tokens.items():
                     if clients[request] in served:

@@ -13,10 +13,11 @@ from dlpm.cost import CostModel
 from dlpm.engine_profile import OPTIMISTIC, RESERVING, EngineProfile
 from dlpm.errors import InputError
 from dlpm.ledger import Quanta
+from dlpm_proofs.engine_setting import setting_of
 from dlpm_proofs.run import chosen
 from dlpm_proofs.solve import default_solvers
 from dlpm_proofs.theorem import Prover, Theorem
-from dlpm_proofs.theorems.e8_late import LateSetting, lowest_true_counter
+from dlpm_proofs.theorems.e8_late import lowest_true_counter
 from dlpm_proofs.theorems.engine_runs import SINKS, deepest, widest
 from dlpm_proofs.witness import call, replay
 
@@ -37,6 +38,12 @@ PROFILES = st.builds(
 )
 
 
+def with_a_budget(profile: EngineProfile, spare: int | None) -> EngineProfile:
+    """The profile with ``spare`` tokens in a step beside all decodes, or without chunks."""
+    assert profile.max_running is not None
+    return replace(profile, chunk_budget=None if spare is None else profile.max_running + spare)
+
+
 @pytest.mark.parametrize("theorem", ENGINES, ids=[theorem.id for theorem in ENGINES])
 def test_a_theorem_about_whole_engines_gets_its_verdict(theorem: Theorem) -> None:
     result = PROVER.decide(theorem)
@@ -45,19 +52,11 @@ def test_a_theorem_about_whole_engines_gets_its_verdict(theorem: Theorem) -> Non
     assert result.outcomes and result.mutants
 
 
-@given(profile=PROFILES, data=st.data())
-def test_no_run_of_a_late_engine_falls_below_the_floor_of_its_profile(
-    profile: EngineProfile, data: st.DataObject
+@given(drawn=PROFILES, spare=st.none() | st.integers(0, 6), data=st.data())
+def test_no_run_of_a_late_engine_falls_below_the_floor_of_its_profile_in_chunks_or_not(
+    drawn: EngineProfile, spare: int | None, data: st.DataObject
 ) -> None:
-    setting = LateSetting(
-        profile.kv_tokens,
-        profile.quanta.default,
-        profile.cost.extend_weight,
-        profile.cost.output_weight,
-        memory=profile.memory,
-        max_running=profile.max_running,
-        delay=profile.late_steps,
-    )
+    profile = with_a_budget(drawn, spare)
     assert profile.max_output is not None
     requests = []
     for place in range(data.draw(st.integers(1, 12), label="requests")):
@@ -74,7 +73,7 @@ def test_no_run_of_a_late_engine_falls_below_the_floor_of_its_profile(
                 at_step=data.draw(st.integers(0, 6), label="arrival"),
             )
         )
-    run = replay(setting, sorted(requests, key=lambda request: request.arrival_us), "drawn")
+    run = replay(setting_of(profile), sorted(requests, key=lambda request: request.arrival_us), "drawn")
     floor = for_engine(profile).floor
     assert all(lowest_true_counter(run, client) >= floor for client in (SINKS, "f"))
 
@@ -110,6 +109,7 @@ def test_the_constructed_run_comes_near_the_floor_at_an_engine_s_real_size() -> 
         "a quarter of a real one", CostModel(1, 2), Quanta(2000), OPTIMISTIC, 32768, 2048, 512, 128, late_steps=1
     )
     assert deepest(profile).within(21, 20)
+    assert deepest(replace(profile, chunk_budget=1024)).within(21, 20)
 
 
 def test_a_second_construction_comes_near_the_gap() -> None:

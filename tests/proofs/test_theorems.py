@@ -14,7 +14,7 @@ from dlpm_proofs.symbolic import SymbolicError
 from dlpm_proofs.theorem import Prover, Result, Theorem, Verdict
 from dlpm_proofs.theorems import THEOREMS
 
-ONE_WORKER = chosen(["M1", "M2", "N1", "T1", "T2", "T2*", "T3", "T3*", "T4", "T4*", "T5", "T6", "T7", "T8"])
+ONE_WORKER = chosen(["M1", "M2", "M3", "N1", "T1", "T2", "T2*", "T3", "T3*", "T4", "T4*", "T5", "T6", "T7", "T8"])
 PROVER = Prover(default_solvers(check_proofs=False))
 
 

@@ -7,6 +7,7 @@ from dlpm_proofs.theorems.engine_together import OPTIMISTIC_ENGINE, RESERVING_EN
 from dlpm_proofs.theorems.extensions import EXTENSIONS
 from dlpm_proofs.theorems.m1_memory import M1
 from dlpm_proofs.theorems.m2_optimistic_memory import M2
+from dlpm_proofs.theorems.m3_chunked_memory import M3
 from dlpm_proofs.theorems.many_workers import MANY_WORKERS
 from dlpm_proofs.theorems.n1_many_clients import N1
 from dlpm_proofs.theorems.t1_ceiling import T1
@@ -21,7 +22,7 @@ from dlpm_proofs.theorems.t7_starvation import T7, T7_LPM, T7_REQUEST
 from dlpm_proofs.theorems.t8_vtc import T8, T8_OPTIMISTIC, T8_WEIGHTS
 
 THEOREMS: tuple[Theorem, ...] = (
-    *(M1, M2, N1),
+    *(M1, M2, M3, N1),
     *(T1, T2_RESERVING, T2_TIGHT, T2_LIMITED, T2_UNIT, T2_OPTIMISTIC, T2_HARMONIC),
     *(T3, T3_OPTIMISTIC, T3_HARMONIC, T4, T4_OPTIMISTIC, T4_HARMONIC),
     *(T5_PRINTED, T5),

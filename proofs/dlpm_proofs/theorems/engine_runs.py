@@ -18,7 +18,8 @@ from dlpm import bounds
 from dlpm.bounds_engine import for_engine, most_running
 from dlpm.engine_profile import RESERVING, EngineProfile
 from dlpm.request import ClientId, Request, RequestId
-from dlpm_proofs.theorems.e8_late import LateSetting, lowest_true_counter
+from dlpm_proofs.engine_setting import setting_of
+from dlpm_proofs.theorems.e8_late import lowest_true_counter
 from dlpm_proofs.witness import Replay, call, replay
 
 SINKS, WAITS = "a", "f"
@@ -40,7 +41,7 @@ class Reached:
 
 def deepest(profile: EngineProfile) -> Reached:
     """The run that sinks a counter, on the reference: how far below zero it gets. O(steps * B)."""
-    run = replay(_setting(profile), _sinking(profile, count(1)), f"{profile.engine}: floor")
+    run = replay(setting_of(profile), _sinking(profile, count(1)), f"{profile.engine}: floor")
     return Reached(-lowest_true_counter(run, SINKS), -for_engine(profile).floor, run)
 
 
@@ -64,21 +65,8 @@ def widest(profile: EngineProfile) -> Reached:
     requests += [long(f"paid{place}", WAITS, freed) for place in range(refunds + 1)]
     requests += _last_batch(profile, WAITS, [f"paid{refunds - 1}"], tokens)
     requests.append(long("rest", WAITS, [f"paid{refunds - 1}"]))
-    run = replay(_setting(profile), requests, f"{profile.engine}: gap")
+    run = replay(setting_of(profile), requests, f"{profile.engine}: gap")
     return Reached(run.widest_gap(WAITS, SINKS, both_backlogged=False), bound.gap, run)
-
-
-def _setting(profile: EngineProfile) -> LateSetting:
-    """The reference as that engine."""
-    return LateSetting(
-        profile.kv_tokens,
-        profile.quanta.default,
-        profile.cost.extend_weight,
-        profile.cost.output_weight,
-        memory=profile.memory,
-        max_running=profile.max_running,
-        delay=profile.late_steps,
-    )
 
 
 def _sinking(profile: EngineProfile, tokens: Iterator[int]) -> list[Request]:

@@ -21,11 +21,11 @@ NEAR = (3, 2)
 COST, QUANTA = CostModel(1, 2), Quanta(64)
 RESERVED = (
     EngineProfile("reserving, d = 1", COST, QUANTA, RESERVING, 64, 12, 12, 8, late_steps=1),
-    EngineProfile("reserving, d = 3", COST, QUANTA, RESERVING, 48, 6, 5, 8, late_steps=3),
+    EngineProfile("reserving, d = 3", COST, QUANTA, RESERVING, 48, 6, 5, 8, late_steps=3, chunk_budget=9),
 )
 OPTIMISTIC_RUNS = (
     EngineProfile("optimistic, d = 1", COST, QUANTA, OPTIMISTIC, 64, 12, 12, 8, late_steps=1),
-    EngineProfile("optimistic, d = 3", COST, QUANTA, OPTIMISTIC, 64, 12, 30, 16, late_steps=3),
+    EngineProfile("optimistic, d = 3", COST, QUANTA, OPTIMISTIC, 64, 12, 30, 16, late_steps=3, chunk_budget=16),
 )
 
 
@@ -36,7 +36,8 @@ def near_the_floor(profiles: tuple[EngineProfile, ...]) -> tuple[Demonstration, 
         found = deepest(profile)
         story = (
             f"M = {profile.kv_tokens}, L_in = {profile.max_input}, L_out = {profile.max_output},"
-            f" B = {profile.max_running}, d = {profile.late_steps}, Q = {profile.quanta.default}.",
+            f" B = {profile.max_running}, d = {profile.late_steps}, Q = {profile.quanta.default}"
+            f"{'' if profile.chunk_budget is None else f', {profile.chunk_budget} tokens a step'}.",
             f"A full batch decodes unheard, then the costliest one is let in: {SINKS} sinks to {-found.found};"
             f" the floor is {-found.bound}.",
         )
@@ -89,7 +90,7 @@ OPTIMISTIC_ENGINE = Theorem(
     ),
     expected=Verdict.PROVED,
     checked="The depth since the last admission is inductive on true counters; the ledger's own queue for d up to 3.",
-    argued="As for T2*/optimistic and E8.",
+    argued="As for T2*/optimistic and E8. What it assumes of the worker is M3.",
     obligations=engine_optimistic.obligations,
     demonstrations=partial(near_the_floor, OPTIMISTIC_RUNS),
     mutants=_mutants(engine_optimistic.obligations, engine_optimistic.SAMPLE_ENGINE),
