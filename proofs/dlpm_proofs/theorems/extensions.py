@@ -8,6 +8,7 @@ from dlpm_proofs.theorems.e2_chunked_prefill import CHUNKED_PREFILL
 from dlpm_proofs.theorems.e3_recompute import RECOMPUTATION
 from dlpm_proofs.theorems.e5_speculation import E5, E5_SURPLUS
 from dlpm_proofs.theorems.e6_churn import E6, E6_NAIVE
+from dlpm_proofs.theorems.e7_shared_prefixes import SHARED_PREFIXES
 from dlpm_proofs.theorems.e8_late import E8, E8_EXTENDS
 from dlpm_proofs.theorems.e10_changing import CHANGING_QUANTUM
 
@@ -17,6 +18,7 @@ EXTENSIONS: tuple[Theorem, ...] = (
     *RECOMPUTATION,
     *(E5, E5_SURPLUS),
     *(E6_NAIVE, E6),
+    *SHARED_PREFIXES,
     *(E8, E8_EXTENDS),
     *CHANGING_QUANTUM,
 )

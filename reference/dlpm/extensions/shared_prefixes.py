@@ -8,14 +8,26 @@ share its cost; who joins them pays its part, and they get that much back.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 
+from dlpm.events import Extensions
 from dlpm.ledger import Ledger
+from dlpm.policies.base import Policy
 from dlpm.policies.dlpm import DLPM
 from dlpm.prefix_cache import Node, PrefixCache
 from dlpm.request import ClientId
 
+NAME = "shared_prefixes"
+"""The extension's key in the header of a log."""
+
 FIRST, ALONE, SPLIT = "first", "alone", "split"
 PAYERS = (FIRST, ALONE, SPLIT)
+
+
+def stated(payer: str) -> Extensions:
+    """What the header of a log says of this extension."""
+    return {NAME: {"payer": payer}}
+
 
 Shares = dict[ClientId, int]
 """Of one cached block: the clients that hold it, in the order in which they came, each with its share in tokens.
@@ -68,6 +80,13 @@ class RefundingLedger(Ledger):
         self.deficits[client] += self.cost.extend(tokens)
 
 
+class SharingPolicy(Policy, Protocol):
+    """A policy that can give back what a client has paid for a prefix."""
+
+    def refund(self, tokens: Mapping[ClientId, int]) -> None:
+        """Give extend tokens back, to each client its own."""
+
+
 class SharedPrefixDLPM(DLPM):
     """DLPM that can give back what a client has paid for a prefix."""
 
@@ -109,7 +128,7 @@ class HeldCache(PrefixCache):
                 self.shares[node].setdefault(client, 0)
 
     def hold_free(self, client: ClientId, nodes: Iterable[Node]) -> None:
-        """``client`` holds ``nodes``, which were generated: new ones have no cost to share. O(nodes)."""
+        """``client`` holds ``nodes``, for which there is no cost to share: they were generated, say. O(nodes)."""
         for node in nodes:
             self.shares.setdefault(node, {}).setdefault(client, 0)
 

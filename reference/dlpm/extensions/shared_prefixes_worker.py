@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 from dlpm.batch import QueuedRequest, RunningRequest, WorkerConfig
@@ -14,7 +13,7 @@ from dlpm.extensions.shared_prefixes import (
     PAYERS,
     SPLIT,
     HeldCache,
-    SharedPrefixDLPM,
+    SharingPolicy,
     charged_alone,
     join,
     path_to,
@@ -32,10 +31,12 @@ class SharingWorker(Worker):
     Who is let in, in which order, and what is computed, is decided as ever; only the charge of an admission is another.
     """
 
+    policy: SharingPolicy
+
     def __init__(
         self,
         config: WorkerConfig,
-        policy: SharedPrefixDLPM,
+        policy: SharingPolicy,
         timer: StepTimer,
         payer: str,
         sink: EventSink | None = None,
@@ -54,7 +55,6 @@ class SharingWorker(Worker):
         self.holdings = HeldCache(config.block_size)
         self.cache = self.holdings
         self._payer = payer
-        self._sharing = policy
         self._charged = 0
         self._refunds: dict[ClientId, int] = {}
 
@@ -65,17 +65,20 @@ class SharingWorker(Worker):
     def _admit(self, queued: QueuedRequest, node: Node, matched: int, private: int) -> None:
         """Settle while the whole match is cached, then admit. O(blocks and shares of the match)."""
         self._charged, self._refunds = self._settle(queued, matched)
-        self._sharing.refund(self._refunds)
+        self.policy.refund(self._refunds)
         super()._admit(queued, node, matched, private)
 
     def _settle(self, queued: QueuedRequest, matched: int) -> tuple[int, dict[ClientId, int]]:
         """What the client is charged for, and what others get back, in tokens.
 
-        A block is joined where at least one of its tokens is not computed again.
+        Who has paid holds what it paid for, even where its own prompt becomes visible later. A block is joined where at
+        least one of its tokens is not computed again.
         """
         extend = queued.resident - matched
         if self._payer == ALONE:
-            return charged_alone(queued.resident, self._held(queued)), {}
+            held = self._held(queued)
+            self.holdings.hold_free(queued.client, path_to(queued.match.node))
+            return charged_alone(queued.resident, held), {}
         if self._payer == SPLIT:
             used = [node for node in path_to(queued.match.node) if node.end - node.tokens < matched]
             refunds = join([self.holdings.shares[node] for node in used], queued.client)
@@ -110,13 +113,6 @@ class SharingWorker(Worker):
         event = super()._admission(request, deficit)
         if self._payer == FIRST:
             return event
-        return replace(
-            event,
-            charged=self._charged,
-            refunds=self._refunds or None,
-            deficits=self._counters(self._refunds) or None,
-        )
-
-    def _counters(self, clients: Iterable[ClientId]) -> dict[ClientId, int]:
-        """The counters of ``clients`` now."""
-        return {client: self._sharing.ledger.deficits[client] for client in clients}
+        counters = {client: self.policy.counter(client) for client in self._refunds}
+        deficits = {client: value for client, value in counters.items() if value is not None}
+        return replace(event, charged=self._charged, refunds=self._refunds or None, deficits=deficits or None)

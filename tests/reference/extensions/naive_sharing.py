@@ -61,6 +61,7 @@ class NaiveSharing(NaiveWorker):
         cached = self.cached_prefixes(waiter)
         if self.payer == "alone":
             own = sum(self.block_tokens(prefix) for prefix in cached if self.holds(client, prefix))
+            self.rows += [Row(prefix, client, 0) for prefix in cached if not self.holds(client, prefix)]
             return max(1, waiter.resident() - own), {}
         if self.payer == "split":
             used = [prefix for prefix in cached if self.tokens_of(prefix[:-1]) < matched]

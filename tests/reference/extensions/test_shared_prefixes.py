@@ -23,6 +23,7 @@ from dlpm.extensions.shared_prefixes import (
     SharedPrefixDLPM,
     charged_alone,
     join,
+    path_to,
 )
 from dlpm.extensions.shared_prefixes_worker import SharingWorker
 from dlpm.ledger import Ledger, Quanta
@@ -118,6 +119,8 @@ class Sharing(RuleBasedStateMachine):
                 room = rules.kv_tokens + (rules.memory == "optimistic")
                 ceiling = split_ceiling(cost, quantum, room, len(counters))
             assert counter <= ceiling
+        for run in self.pair.worker.running:
+            assert all(run.queued.client in self.pair.worker.holdings.shares[node] for node in path_to(run.node))
         for event in self.pair.log:
             if isinstance(event, ev.Admit):
                 assert event.charged is not None
