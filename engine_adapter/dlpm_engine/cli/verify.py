@@ -83,7 +83,7 @@ def verify(
             results.append(result)
             advance(result.theorem.id, len(results))
     rows = tuple(report.row(result) for result in results)
-    show(console, [Sheet("", report.HEADER, rows, words=report.WORDS)])
+    show(console, [Sheet("", report.HEADER, rows)])
     for result in results:
         lines = report.story(result)
         if lines:

@@ -159,6 +159,16 @@ class LateRules(DlpmRules):
         self._late.believe()
 
 
+def late_steps(options: Fields) -> int:
+    """How many forward steps late charges may come.
+
+    Raises:
+        InputError: ``steps`` is not a whole number >= 0, or there are other options.
+    """
+    known_options(options, "steps")
+    return options.integer("steps", 0, MAX_STEPS)
+
+
 class Late(Mode):
     """Logs of an engine that hears of outputs late."""
 
@@ -166,11 +176,10 @@ class Late(Mode):
         """Read the options.
 
         Raises:
-            InputError: ``steps`` is not a whole number >= 0, or there are others.
+            InputError: see `late_steps`.
         """
         super().__init__(header)
-        known_options(options, "steps")
-        self._steps = options.integer("steps", 0, MAX_STEPS)
+        self._steps = late_steps(options)
 
     @property
     def rules(self) -> tuple[str, ...]:

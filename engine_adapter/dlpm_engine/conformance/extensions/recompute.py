@@ -59,13 +59,17 @@ class RecomputeRules(DlpmRules):
     def __init__(self, state: WorkerState, promises: Promises, victim: str, payer: str) -> None:
         """Nobody has been preempted."""
         super().__init__(state, TheoremRules(state, promises))
+        self.begin(victim, payer)
+
+    def begin(self, victim: str, payer: str) -> None:
+        """Nobody has been preempted. What a class that puts these rules beside others calls, instead of `__init__`."""
         self._victim = victim
         self._payer = payer
         self._joined: dict[str, int] = {}
         self._joins = 0
         self._causers: dict[str, ClientState] = {}
         self._caused: dict[ClientState, int] = {}
-        self._longest = state.header.limits.max_input or 0
+        self._longest = self.state.header.limits.max_input or 0
         self._logged: tuple[str, int] | None = None
 
     def paid_by(self, payer: str | None, deficit: int | None) -> None:
@@ -222,6 +226,20 @@ class PayerLifecycle(Lifecycle):
         super().admit(event)
 
 
+def recomputation(options: Fields, header: Header) -> tuple[str, str]:
+    """The rule for victims and the one for payers.
+
+    Raises:
+        InputError: an option is none of its words, there are others, or memory is not optimistic.
+    """
+    known_options(options, "victim", "payer")
+    victim = one_of(options, "victim", *FATES)
+    payer = one_of(options, "payer", CLIENT, SYSTEM, CAUSER)
+    if header.memory != "optimistic":
+        raise options.wrong("victim", f"expected memory optimistic beside it, found {header.memory!r}")
+    return victim, payer
+
+
 class Recomputation(Mode):
     """Logs of an engine with other victims or payers than the plain one."""
 
@@ -229,14 +247,10 @@ class Recomputation(Mode):
         """Read the options.
 
         Raises:
-            InputError: an option is none of its words, there are others, or memory is not optimistic.
+            InputError: see `recomputation`.
         """
         super().__init__(header)
-        known_options(options, "victim", "payer")
-        self._victim = one_of(options, "victim", *FATES)
-        self._payer = one_of(options, "payer", CLIENT, SYSTEM, CAUSER)
-        if header.memory != "optimistic":
-            raise options.wrong("victim", f"expected memory optimistic beside it, found {header.memory!r}")
+        self._victim, self._payer = recomputation(options, header)
 
     @property
     def rules(self) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from dlpm_engine.conformance.extensions import (
     weights,
 )
 from dlpm_engine.conformance.extensions.mode import Extension, Mode
+from dlpm_engine.conformance.extensions.together import Together
 
 EXTENSIONS: Mapping[str, Extension] = {
     extension.name: extension
@@ -32,7 +33,10 @@ EXTENSIONS: Mapping[str, Extension] = {
 }
 """Every extension, in the order of docs/rules.md."""
 
-COMBINATIONS: Mapping[frozenset[str], Callable[[Mapping[str, Fields], Header], Mode]] = {}
+COMBINATIONS: Mapping[frozenset[str], Callable[[Mapping[str, Fields], Header], Mode]] = {
+    frozenset(("late", "speculation")): Together,
+    frozenset(("late", "recompute")): Together,
+}
 """The sets of two or more extensions that have rules together, each with what reads all their options."""
 
 
@@ -62,8 +66,9 @@ def mode_of(header: Header, source: str, line: int) -> Mode:
         return EXTENSIONS[name].read(options, header)
     together = COMBINATIONS.get(frozenset(stated))
     if together is None:
+        known = ", ".join(" and ".join(name for name in EXTENSIONS if name in names) for names in COMBINATIONS)
         raise InputError(
-            f"expected one extension: there are no rules for {' and '.join(stated)} together",
+            f"expected one extension, or {known or 'no other'}: there are no rules for {' and '.join(stated)} together",
             source=source,
             line=line,
             field="extensions",

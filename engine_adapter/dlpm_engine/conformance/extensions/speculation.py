@@ -119,6 +119,17 @@ class SpeculativeForward(Forward):
         )
 
 
+def speculation(options: Fields) -> tuple[int, bool]:
+    """How many tokens of a request a step may accept, and whether clients pay for the surplus of its last step.
+
+    Raises:
+        InputError: ``most_accepted`` is not a whole number > 0, ``surplus`` is another word, or there are others.
+    """
+    known_options(options, "most_accepted", "surplus")
+    charged = "surplus" in options.values and one_of(options, "surplus", FREE, CHARGED) == CHARGED
+    return options.integer("most_accepted", 1, MAX_TOKENS), charged
+
+
 class Speculation(Mode):
     """Logs of an engine that may accept several tokens a step."""
 
@@ -126,12 +137,10 @@ class Speculation(Mode):
         """Read the options.
 
         Raises:
-            InputError: ``most_accepted`` is not a whole number > 0, ``surplus`` is another word, or there are others.
+            InputError: see `speculation`.
         """
         super().__init__(header)
-        known_options(options, "most_accepted", "surplus")
-        self._most_accepted = options.integer("most_accepted", 1, MAX_TOKENS)
-        self._charged = "surplus" in options.values and one_of(options, "surplus", FREE, CHARGED) == CHARGED
+        self._most_accepted, self._charged = speculation(options)
 
     @property
     def rules(self) -> tuple[str, ...]:
