@@ -15,14 +15,12 @@ ended. That is what the others leave of the sum meanwhile: ``spare`` counts it. 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from dlpm import bounds, bounds_engine
-from dlpm.cost import CostModel
-from dlpm.ledger import Quanta
 from dlpm_proofs.definitions import cost, define
-from dlpm_proofs.postcondition import postcondition
 from dlpm_proofs.solve import Named, Obligation, claim, possible
-from dlpm_proofs.symbolic import Exploration, Path, SymInt, covering
+from dlpm_proofs.symbolic import Path
 from dlpm_proofs.terms import (
     FALSE,
     Formula,
@@ -36,13 +34,23 @@ from dlpm_proofs.terms import (
     between,
     equal,
     implies,
-    poly,
 )
-from dlpm_proofs.theorems.e8_late import CHECKED_DELAYS, DELAY, LateByTwo, late_forward, paid_alike_though_late
+from dlpm_proofs.theorems.e8_late import DELAY, LateByTwo
+from dlpm_proofs.theorems.engine_ledger import (
+    CHUNK,
+    LEFT,
+    PENDING,
+    TRUE_COUNTER,
+    charged_late,
+    chunk,
+    floor_holds,
+    keeps,
+    most_pending,
+    transitions,
+)
 from dlpm_proofs.theorems.t2_optimistic import STEPS
 from dlpm_proofs.transitions import (
     BEFORE,
-    CLIENTS,
     COUNTS,
     EXTEND,
     L_IN,
@@ -58,25 +66,18 @@ from dlpm_proofs.transitions import (
     Memory,
     State,
     Transition,
-    arrival_of,
-    departure_of,
-    finish_of,
-    visit_of,
 )
 
 ONE = Poly.constant(1)
-PENDING, LEFT, YIELDED, SPARE, OTHERS, RUNS, YIELDS, WHOLE, CHUNK = (
+YIELDED, SPARE, OTHERS, RUNS, YIELDS, WHOLE = (
     Poly.unknown(name)
     for name in (
-        "p",
-        "extend tokens left",
         "yielded by the last",
         "spare",
         "others running",
         "the last one runs",
         "the last one yields",
         "all its extend tokens",
-        "chunk",
     )
 )
 SO_FAR, NEXT, ALL = (Poly.unknown(name) for name in ("S(s)", "S(s+1)", "S(last)"))
@@ -90,8 +91,6 @@ PRODUCTS = Products(
     (FITTING + ONE, OTHERS + RUNS - FITTING - ONE, OTHERS + RUNS - MOST_NEXT),
 )
 SAMPLE_ENGINE = {**SAMPLE, "d": 2, "s": 1}
-TRUE_COUNTER = BEFORE[F].deficit - PENDING
-"""What the client has, less what it will still be charged."""
 
 
 def sums() -> tuple[Named, ...]:
@@ -138,7 +137,7 @@ def _known() -> tuple[Named, ...]:
         all_of(at_least(STEPS, L_OUT), equal(SPARE, L_OUT - YIELDED)),
     )
     return (
-        ("what is pending is not negative, and at most d full steps [E8]", between(0, PENDING, W_Q * RUNNING * DELAY)),
+        most_pending(RUNNING, DELAY),
         ("what is left of a prefill is not negative", at_least(LEFT, 0)),
         ("the last request has yielded no more than its limit", between(0, YIELDED, L_OUT)),
         ("spare is how far it lags behind one token a step", all_of(lagging, at_least(SPARE, 0))),
@@ -171,50 +170,17 @@ def obligations(ledger: type[LateByTwo] = LateByTwo) -> Iterator[Obligation]:
     start = depth(Poly.constant(0), Poly.constant(0), Poly.constant(0), SO_FAR)
     yield claim("all counters start at 0, which is deep enough", hypotheses, start, PRODUCTS)
     algorithm = Algorithm(ledger)
-    for transition in _transitions(algorithm):
+    for transition in transitions(algorithm, Memory.ANY):
         contract = _admission() if transition.visited is not None else ()
         assumed = (*hypotheses, *transition.contract, *contract, *known)
-        broken = any_of(*(all_of(path.condition(), Not(_after(transition, path))) for path in transition.paths))
-        yield claim(f"{transition.name} keeps the invariant", assumed, Not(broken), PRODUCTS)
-        plain = (*PARAMETERS, *transition.contract)
-        yield claim(f"{transition.name}: no path is left out", plain, covering(transition.paths))
-    yield from _chunk(ledger, given)
+        yield from keeps(transition, assumed, partial(_after, transition), PRODUCTS)
+    yield from chunk(ledger, given, lambda true, left: depth(true, left, SPARE, SO_FAR), PRODUCTS)
     yield from _forward(given)
     gone = depth(TRUE_COUNTER, Poly.constant(0), Poly.constant(0), SO_FAR)
     yield claim("a request that leaves leaves less to come", given, gone, PRODUCTS)
-    yield claim("no true counter is below the floor", given, at_least(TRUE_COUNTER, FLOOR), PRODUCTS)
-    yield claim("nor is the counter that the gate sees", given, at_least(BEFORE[F].deficit, FLOOR), PRODUCTS)
+    yield from floor_holds(given, FLOOR, PRODUCTS)
     yield possible("the hypotheses can hold", given, all_of(at_least(PENDING, 1), at_least(SPARE, 1)), SAMPLE_ENGINE)
-    for delay in CHECKED_DELAYS:
-        for unaccounted in range(delay + 1):
-            yield from late_forward(ledger, delay, unaccounted)
-    yield from paid_alike_though_late(algorithm)
-
-
-def _transitions(algorithm: Algorithm) -> Iterator[Transition]:
-    """Everything but chunks and forward steps."""
-    for client in CLIENTS:
-        yield visit_of(client, algorithm, Memory.ANY)
-        yield arrival_of(client, algorithm)
-        yield departure_of(client, algorithm)
-        yield finish_of(client, algorithm, Memory.ANY)
-
-
-def _chunk(ledger_type: type[LateByTwo], given: tuple[Named, ...]) -> Iterator[Obligation]:
-    """One more chunk of the request let in last is charged at once."""
-    assumed = (*given, ("a chunk is part of what is left", between(1, CHUNK, LEFT)))
-    exploration = Exploration([formula for _, formula in PARAMETERS])
-
-    def symbol(value: Poly) -> SymInt:
-        return SymInt(exploration, value)
-
-    def body() -> Formula:
-        ledger = ledger_type(Quanta(1), CostModel(symbol(W_E), symbol(W_Q)))
-        ledger.deficits[F] = symbol(BEFORE[F].deficit)
-        ledger.charge_extend(F, symbol(CHUNK))
-        return depth(poly(ledger.deficits[F]) - PENDING, LEFT - CHUNK, SPARE, SO_FAR)
-
-    yield from postcondition("a chunk keeps the invariant", assumed, exploration, body, PRODUCTS)
+    yield from charged_late(ledger, algorithm)
 
 
 def _forward(given: tuple[Named, ...]) -> Iterator[Obligation]:

@@ -8,21 +8,29 @@ what is left of the extends, less what is reserved, falls at admissions only.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from dlpm import bounds, bounds_engine
-from dlpm.cost import CostModel
-from dlpm.ledger import Quanta
 from dlpm_proofs.definitions import cost, define, tight_unit
-from dlpm_proofs.postcondition import postcondition
 from dlpm_proofs.solve import Named, Obligation, claim, possible
-from dlpm_proofs.symbolic import Exploration, Path, SymInt, covering
-from dlpm_proofs.terms import FALSE, Formula, Not, Poly, Products, all_of, any_of, at_least, at_most, between, poly
+from dlpm_proofs.symbolic import Path
+from dlpm_proofs.terms import FALSE, Formula, Poly, Products, all_of, any_of, at_least, at_most, between
 from dlpm_proofs.theorems import t2_floor
-from dlpm_proofs.theorems.e8_late import CHECKED_DELAYS, DELAY, LateByTwo, late_forward, paid_alike_though_late
-from dlpm_proofs.theorems.engine_optimistic import CHUNK, LEFT, PENDING, TRUE_COUNTER
+from dlpm_proofs.theorems.e8_late import DELAY, LateByTwo
+from dlpm_proofs.theorems.engine_ledger import (
+    CHUNK,
+    LEFT,
+    PENDING,
+    TRUE_COUNTER,
+    charged_late,
+    chunk,
+    floor_holds,
+    keeps,
+    most_pending,
+    transitions,
+)
 from dlpm_proofs.transitions import (
     BEFORE,
-    CLIENTS,
     COUNTS,
     EXTEND,
     HELD,
@@ -40,10 +48,6 @@ from dlpm_proofs.transitions import (
     Memory,
     State,
     Transition,
-    arrival_of,
-    departure_of,
-    finish_of,
-    visit_of,
 )
 
 A_STEP, TOKENS, LEFT_AFTER = (Poly.unknown(name) for name in ("most tokens a step", "tokens of a step", "left after"))
@@ -67,7 +71,7 @@ def depth(true: Poly, left: Poly, reserved: Poly) -> Formula:
 def _known() -> tuple[Named, ...]:
     """What holds of the state before a transition."""
     return (
-        ("what is pending is not negative, and at most d full steps [E8]", between(0, PENDING, W_Q * A_STEP * DELAY)),
+        most_pending(A_STEP, DELAY),
         ("what is left of a prefill is not negative", at_least(LEFT, 0)),
         ("the batch is within its limits", all_of(t2_floor.accounts(BEFORE), at_most(BEFORE[F].running, B))),
         ("the invariant holds before", depth(TRUE_COUNTER, LEFT, BEFORE[F].reserved)),
@@ -75,7 +79,7 @@ def _known() -> tuple[Named, ...]:
 
 
 def _admission() -> tuple[Named, ...]:
-    """An admission computes a first chunk; all of the prompt fits into memory beside what is reserved [M1, M3]."""
+    """An admission computes a first chunk; all of the prompt fits beside what is reserved [M1, E2/request]."""
     reserved, running = OUTPUT, Poly.constant(1)
     for state in BEFORE.values():
         reserved += state.reserved
@@ -120,52 +124,18 @@ def obligations(ledger: type[LateByTwo] = LateByTwo) -> Iterator[Obligation]:
     )
     known = _known()
     yield claim("all counters start at 0, which is not below", hypotheses, at_most(FLOOR, 0), PRODUCTS)
+    given = (*hypotheses, *known)
     algorithm = Algorithm(ledger)
-    for transition in _transitions(algorithm):
+    for transition in transitions(algorithm, Memory.RESERVING):
         contract = _admission() if transition.visited is not None else ()
         assumed = (*hypotheses, *transition.contract, *contract, *known)
-        broken = any_of(*(all_of(path.condition(), Not(_after(transition, path))) for path in transition.paths))
-        yield claim(f"{transition.name} keeps the invariant", assumed, Not(broken), PRODUCTS)
-        yield claim(
-            f"{transition.name}: no path is left out", (*PARAMETERS, *transition.contract), covering(transition.paths)
-        )
+        yield from keeps(transition, assumed, partial(_after, transition), PRODUCTS)
         if transition.visited is not None:
             yield possible(f"{transition.name} can happen", assumed, at_least(LEFT_AFTER, 1), SAMPLE_ENGINE)
-    yield from _chunk(ledger, (*hypotheses, *known))
-    yield from _forward((*hypotheses, *known))
-    given = (*hypotheses, *known)
-    yield claim("no true counter is below the floor", given, at_least(TRUE_COUNTER, FLOOR), PRODUCTS)
-    yield claim("nor is the counter that the gate sees", given, at_least(BEFORE[F].deficit, FLOOR), PRODUCTS)
-    for delay in CHECKED_DELAYS:
-        for unaccounted in range(delay + 1):
-            yield from late_forward(ledger, delay, unaccounted)
-    yield from paid_alike_though_late(algorithm)
-
-
-def _transitions(algorithm: Algorithm) -> Iterator[Transition]:
-    """Everything but chunks and forward steps. Memory's contract is `_admission`: more is admitted than is charged."""
-    for client in CLIENTS:
-        yield visit_of(client, algorithm, Memory.ANY)
-        yield arrival_of(client, algorithm)
-        yield departure_of(client, algorithm)
-        yield finish_of(client, algorithm, Memory.RESERVING)
-
-
-def _chunk(ledger_type: type[LateByTwo], assumed: tuple[Named, ...]) -> Iterator[Obligation]:
-    """One more chunk of the request let in last is charged at once."""
-    assumed = (*assumed, ("a chunk is part of what is left", between(1, CHUNK, LEFT)))
-    exploration = Exploration([formula for _, formula in PARAMETERS])
-
-    def symbol(value: Poly) -> SymInt:
-        return SymInt(exploration, value)
-
-    def body() -> Formula:
-        ledger = ledger_type(Quanta(1), CostModel(symbol(W_E), symbol(W_Q)))
-        ledger.deficits[F] = symbol(BEFORE[F].deficit)
-        ledger.charge_extend(F, symbol(CHUNK))
-        return depth(poly(ledger.deficits[F]) - PENDING, LEFT - CHUNK, BEFORE[F].reserved)
-
-    yield from postcondition("a chunk keeps the invariant", assumed, exploration, body, PRODUCTS)
+    yield from chunk(ledger, given, lambda true, left: depth(true, left, BEFORE[F].reserved), PRODUCTS)
+    yield from _forward(given)
+    yield from floor_holds(given, FLOOR, PRODUCTS)
+    yield from charged_late(ledger, algorithm)
 
 
 def _forward(assumed: tuple[Named, ...]) -> Iterator[Obligation]:
