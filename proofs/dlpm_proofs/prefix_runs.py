@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from dlpm.cost import CostModel
-from dlpm.events import Admit, Arrive, EventSink, Output, Preempt
-from dlpm.extensions.shared_prefixes import FIRST, RefundingLedger, SharedPrefixDLPM, charged_alone
+from dlpm.events import Admit, Arrive, EventSink, Extensions, Output, Preempt
+from dlpm.extensions.shared_prefixes import FIRST, RefundingLedger, SharedPrefixDLPM, charged_alone, stated
 from dlpm.extensions.shared_prefixes_worker import SharingWorker
 from dlpm.ledger import Quanta
 from dlpm.request import ClientId, RequestId
@@ -33,6 +33,10 @@ class SharingSetting(Setting):
     def build_worker(self, sink: EventSink) -> Worker:
         """The worker with this rule."""
         return SharingWorker(self.config(), self.build_policy(), FixedStep(STEP_US), self.payer, sink, full_log=True)
+
+    def extensions(self) -> Extensions:
+        """Who pays."""
+        return stated(self.payer)
 
 
 Measure = Callable[[Admit], Mapping[ClientId, int]]

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from dlpm.bounds_extensions import split_gap
 from dlpm_engine.conformance import check_path
 from dlpm_proofs.changing_runs import IndividualSetting
 from dlpm_proofs.theorem import Theorem, Verdict
 from dlpm_proofs.theorems.e5_speculation import surplus_reached
 from dlpm_proofs.theorems.e6_churn import attack_succeeds
+from dlpm_proofs.theorems.e7_runs import gap_reached
 from dlpm_proofs.theorems.e8_late import floor_reached, late_extends_sink
 from dlpm_proofs.theorems.e9_shared_ledger import bounded_runs, early_binding
 from dlpm_proofs.theorems.e9_shared_ledger import floor_reached as shared_floor_reached
@@ -63,6 +65,19 @@ def test_forgotten_debts_are_a_gain_that_only_the_plain_rules_blame(tmp_path: Pa
     assert checked(shown.replay, tmp_path) == []
     plain = replace(shown.replay, setting=Setting(shown.replay.setting.kv_tokens, shown.replay.setting.quantum))
     assert {"refill-forgot", "gap-any"} <= {rule for rule, _ in checked(plain, tmp_path)}
+
+
+def test_a_gap_of_split_prefixes_that_is_reached_is_one_above_a_smaller_bound(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    [shown] = gap_reached()
+    assert shown.replay is not None
+    assert checked(shown.replay, tmp_path) == []
+    monkeypatch.setattr(
+        "dlpm_engine.conformance.extensions.shared_prefixes.split_gap",
+        lambda ceiling, floor: split_gap(ceiling, floor) - 1,
+    )
+    assert {rule for rule, _ in checked(shown.replay, tmp_path)} == {"extension-gap"}
 
 
 def test_late_extend_tokens_are_blamed_at_the_admission_and_at_the_floor(tmp_path: Path) -> None:

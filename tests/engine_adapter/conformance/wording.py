@@ -40,6 +40,11 @@ WORDS: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "charge-preempt": (("#", "#"),),
     "charge-recompute": (("# - # = # for # extend tokens", "#"),),
+    "charge-refund": (
+        ("# + # = # for # tokens back", "#"),
+        ("# + # = # for # tokens back", "no counter"),
+        ("counters of those who get something back", "'N'"),
+    ),
     "deficit-ceiling": (("a deficit of at most #", "#"),),
     "deficit-floor": (("a deficit above -U = #", "#"),),
     "deliver-kept": (("at most # updates, which it kept back", "#"),),
@@ -123,6 +128,8 @@ WORDS: dict[str, tuple[tuple[str, str], ...]] = {
         ("nothing for 'N': nothing of it is queued or running, and it has no debt", "a quantum"),
     ),
     "refill-range": (("# + a quantum from # to #", "#"),),
+    "refund-conserved": (("# tokens given back for # charged and # computed", "#"),),
+    "refund-paid": (("at most # tokens back so far, for # charged among # clients", "#"),),
     "refill-twice": (("# + # = #", "#"),),
     "resident": (("matched + extend = # (# input, # generated before)", "# + # = #"),),
     "router-charge": (
@@ -137,6 +144,12 @@ WORDS: dict[str, tuple[tuple[str, str], ...]] = {
     "router-refill": (("a counter of #: # less # for # input tokens", "#"),),
     "router-shortest": (("worker #, with # requests", "#, with #"),),
     "router-tie": (("worker #, the lowest of those with #", "#"),),
+    "shared-bill": (
+        ("from # to # tokens charged, where the payer is alone", "#"),
+        ("from # to # tokens charged, where the payer is first", "#"),
+        ("from # to # tokens charged, where the payer is split", "#"),
+    ),
+    "split-ceiling": (("a deficit of at most #, for # clients that split", "#"),),
     "router-turn": (("worker #, whose turn it is", "#"),),
     "shared-view": (
         ("# for 'N' before its charge", "#: updates are missing that it must have heard of"),
@@ -195,8 +208,16 @@ OF_NO_CLIENT = {
 }
 """Rules that are about a step, or about somebody who is unknown."""
 
-OF_ANOTHER_CLIENT = {"admit-in-order", "charge-recompute", "fcfs-head", "recompute-payer", "vtc-least-served"}
-"""Rules whose violation shows the client that was passed over, or should pay."""
+OF_ANOTHER_CLIENT = {
+    "admit-in-order",
+    "charge-recompute",
+    "charge-refund",
+    "fcfs-head",
+    "recompute-payer",
+    "refund-paid",
+    "vtc-least-served",
+}
+"""Rules whose violation shows the client that was passed over, should pay, or gets something back."""
 
 
 def general(text: str) -> str:

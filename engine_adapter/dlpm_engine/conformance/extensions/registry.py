@@ -13,6 +13,7 @@ from dlpm_engine.conformance.extensions import (
     quantum_range,
     recompute,
     shared_ledger,
+    shared_prefixes,
     speculation,
     weights,
 )
@@ -26,6 +27,7 @@ EXTENSIONS: Mapping[str, Extension] = {
         recompute.EXTENSION,
         speculation.EXTENSION,
         churn.EXTENSION,
+        shared_prefixes.EXTENSION,
         late.EXTENSION,
         quantum_range.EXTENSION,
         shared_ledger.EXTENSION,
