@@ -98,3 +98,11 @@ class RefillsTheRich(RefillOfEverybody, RefundingLedger):
 
 class OpensAtZero(GateAtZero, RefundingLedger):
     """Lets a client in at exactly 0."""
+
+
+class ChargesTwice(RefundingLedger):
+    """Charges every extend token twice."""
+
+    def charge_extend(self, client: ClientId, tokens: int) -> None:
+        """Charge twice."""
+        super().charge_extend(client, 2 * tokens)

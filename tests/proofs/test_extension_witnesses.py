@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from dlpm_proofs.changing_runs import IndividualSetting
 from dlpm_proofs.theorem import Theorem, Verdict
 from dlpm_proofs.theorems.e5_speculation import surplus_reached
 from dlpm_proofs.theorems.e6_churn import attack_succeeds
-from dlpm_proofs.theorems.e7_runs import gap_reached
+from dlpm_proofs.theorems.e7_runs import gap_reached, rides_for_free, shares_and_gains, works_for_others
 from dlpm_proofs.theorems.e8_late import floor_reached, late_extends_sink
 from dlpm_proofs.theorems.e9_shared_ledger import bounded_runs, early_binding
 from dlpm_proofs.theorems.e9_shared_ledger import floor_reached as shared_floor_reached
@@ -65,6 +66,14 @@ def test_forgotten_debts_are_a_gain_that_only_the_plain_rules_blame(tmp_path: Pa
     assert checked(shown.replay, tmp_path) == []
     plain = replace(shown.replay, setting=Setting(shown.replay.setting.kv_tokens, shown.replay.setting.quantum))
     assert {"refill-forgot", "gap-any"} <= {rule for rule, _ in checked(plain, tmp_path)}
+
+
+@pytest.mark.parametrize("found", [rides_for_free, works_for_others, shares_and_gains])
+def test_a_gap_in_another_measure_breaks_no_rule(found: Callable[[], Sequence[Demonstration]], tmp_path: Path) -> None:
+    """Nobody is charged wrong: the rule for the payer does what it says, and that is what is refuted."""
+    for shown in found():
+        assert shown.replay is not None
+        assert checked(shown.replay, tmp_path) == []
 
 
 def test_a_gap_of_split_prefixes_that_is_reached_is_one_above_a_smaller_bound(

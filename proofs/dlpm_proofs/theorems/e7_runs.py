@@ -14,10 +14,12 @@ from dlpm.request import ClientId
 from dlpm_proofs.changing_runs import Moves, path, requests_of
 from dlpm_proofs.deepest import Limits
 from dlpm_proofs.prefix_runs import SharingSetting, alone, charged, computed, widest
-from dlpm_proofs.widest import F, G, Service
+from dlpm_proofs.widest import F, G, Service, gap, widest_run
 from dlpm_proofs.witness import Demonstration, Replay, call, replay
 
 H = "h"
+DEEP = Limits(1, 2, quantum=5, max_input=4, max_output=4, kv_tokens=8, max_running=3)
+WIDE = Limits(1, 2, quantum=7, max_input=4, max_output=7, kv_tokens=8, max_running=8)
 
 # -- the free rider ----------------------------------------------------------------------------------------------------
 
@@ -117,6 +119,37 @@ def shares_and_gains() -> tuple[Demonstration, ...]:
         _grows(riding, SPLIT, "computed", "f computes each prefix, g gives half of its cost back."),
         _grows(apart, SPLIT, "as if alone", "g and h share prefixes at half their cost; f shares none."),
     )
+
+
+# -- what clients that pay as if alone reach --------------------------------------------------------------------------
+
+
+@cache
+def alone_reaches() -> tuple[Demonstration, ...]:
+    """The deepest run of T2* and the widest of T3, replayed where each pays as if alone: floor and gap are reached."""
+    shown = []
+    for limits, run in ((DEEP, DEEP.deepest_run()), (WIDE, widest_run(WIDE))):
+        if run is None:
+            shown.append(Demonstration("a bound is reached", ("no run was found",), False))
+            continue
+        setting = SharingSetting(
+            limits.kv_tokens,
+            limits.quantum,
+            limits.extend_weight,
+            limits.output_weight,
+            max_running=run.setting.max_running,
+            payer=ALONE,
+        )
+        again = replay(setting, run.workload.requests, "as if alone")
+        if limits is DEEP:
+            bound, found = limits.floor(), min(again.counters(F))
+        else:
+            bound, found = gap(limits), widest(again, charged, F, G)
+        name = f"the {'floor' if limits is DEEP else 'gap'} {bound} is reached"
+        shown.append(
+            Demonstration(name, (f"The plain run, each paying as if alone, ends at {found}.",), found == bound, again)
+        )
+    return tuple(shown)
 
 
 # -- what a split reaches ----------------------------------------------------------------------------------------------

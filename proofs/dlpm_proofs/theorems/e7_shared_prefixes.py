@@ -26,23 +26,16 @@ from dlpm_proofs.theorems.e7_obligations import (
 from dlpm_proofs.transitions import SAMPLE, Algorithm
 
 
-def first() -> Iterator[Obligation]:
-    """Who computes pays: the plain algorithm."""
-    yield from bills(FIRST)
-
-
-def alone() -> Iterator[Obligation]:
-    """The bill, and the floor of the plain algorithm in what is charged."""
-    yield from bills(ALONE)
+def shared_floor() -> Iterator[Obligation]:
+    """What either rule charges shares memory with what is reserved, and with that the floor holds."""
     yield from memory(ALONE)
+    yield from memory(SPLIT)
     yield from floors()
 
 
 def split() -> Iterator[Obligation]:
-    """The bill, and what that does to floor, ceiling and gap."""
+    """The bill, and what that does to ceiling and gap."""
     yield from bills(SPLIT)
-    yield from memory(SPLIT)
-    yield from floors()
     yield from split_ceiling()
     yield from split_gap()
 
@@ -69,7 +62,7 @@ E7_FIRST = Theorem(
     expected=Verdict.PROVED,
     checked="What the worker charges is what it computes, and nobody gets anything back.",
     argued="So it is the plain algorithm: T1 to T4 hold as they are. Its log is the same byte for byte (a test).",
-    obligations=first,
+    obligations=partial(bills, FIRST),
     mutants=(
         _mutant(changed.ChargesTheMatch, partial(bills, FIRST, changed.ChargesTheMatch)),
         _mutant(changed.LetsATokenOff, partial(bills, FIRST, changed.LetsATokenOff)),
@@ -96,14 +89,30 @@ E7_ALONE = Theorem(
     statement="If each pays for what it did not hold, floor, ceiling and gap are the plain ones, in what is charged.",
     hypotheses=("reserving memory, for the floor", BACKLOGGED),
     expected=Verdict.PROVED,
-    checked="What the worker charges; that this shares M with all that is reserved, as computed tokens do; that a visit"
-    " keeps the invariant of T2*/limits.",
-    argued=f"T1, T3 and T4 speak of any charge of at least a token. {ARGUED}",
-    obligations=alone,
+    checked="What the worker charges: all that the client does not hold, whoever does, and at least a token.",
+    argued=f"T1, T3 and T4 speak of any charge of at least a token; the floor is E7/floor. {ARGUED}",
+    obligations=partial(bills, ALONE),
+    demonstrations=e7_runs.alone_reaches,
     mutants=(
         _mutant(changed.ForgetsHoldings, partial(bills, ALONE, changed.ForgetsHoldings)),
         _mutant(changed.SeesCompany, partial(bills, ALONE, changed.SeesCompany)),
+    ),
+)
+
+E7_FLOOR = Theorem(
+    id="E7/floor",
+    title="The floor where tokens are charged that were not computed",
+    source="ours, for [DLPM App. A.1 eq. 2]",
+    statement="If each pays as if alone, or costs are split, q_i >= 1 - U* with the U* of T2*/limits.",
+    hypotheses=("reserving memory", "who has paid for a block holds it at once"),
+    expected=Verdict.PROVED,
+    checked="The worker's try_admit beside none, one or two others: what is charged shares M with all that is reserved,"
+    " as computed tokens do; and a visit keeps the invariant of T2*/limits.",
+    argued=f"Between visits the code is that of T2*/limits. {ARGUED}",
+    obligations=shared_floor,
+    mutants=(
         _mutant(changed.OpensAtZero, partial(floors, Algorithm(changed.OpensAtZero)), **PARAMETERS),
+        _mutant(changed.ChargesTwice, partial(floors, Algorithm(changed.ChargesTwice)), **PARAMETERS),
     ),
 )
 
@@ -124,8 +133,8 @@ E7_SPLIT = Theorem(
     id="E7/split",
     title="Those who hold a prefix split its cost",
     source="ours, for [DLPM §9]",
-    statement="If n clients split, no token is lost or made, q_i >= 1 - U* as ever, q_i <= Q + w_e floor((n-1)(M-1)/n),"
-    " and the gap is 2 (ceiling - floor) in what is charged less what is given back.",
+    statement="If n clients split, no token is lost or made, q_i <= C = Q + w_e floor((n-1)(M-1)/n), and the gap is"
+    " 2 (C - floor) in what is charged less what is given back.",
     hypotheses=("reserving memory", BACKLOGGED, "prompts take at most M - 1 tokens of the cache"),
     expected=Verdict.PROVED,
     checked="The real shares of matches held by up to three clients: what they lose is what the newcomer pays, and its"
@@ -169,4 +178,4 @@ E7_MEASURES = Theorem(
     demonstrations=e7_runs.shares_and_gains,
 )
 
-SHARED_PREFIXES = (E7_FIRST, E7_RIDER, E7_ALONE, E7_WORK, E7_SPLIT, E7_PLAIN, E7_MEASURES)
+SHARED_PREFIXES = (E7_FLOOR, E7_FIRST, E7_RIDER, E7_ALONE, E7_WORK, E7_SPLIT, E7_PLAIN, E7_MEASURES)
