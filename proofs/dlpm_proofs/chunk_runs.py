@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from dlpm.events import Event, EventSink, Header
+from dlpm.events import Event, EventSink, Extensions
 from dlpm.extensions.chunked_prefill import ChunkedDLPM, ChunkedPrefill, ChunkedWorker, Gate, OnStall
 from dlpm.ledger import Ledger, Quanta
 from dlpm.policies.base import Policy
@@ -34,9 +34,9 @@ class ChunkedSetting(Setting):
         """The chunked worker."""
         return ChunkedWorker(self.config(), self._policy(), FixedStep(STEP_US), self.chunks, sink, full_log=True)
 
-    def header(self, workload: Workload) -> Header:
-        """The first line of the log, which states the chunks."""
-        return replace(super().header(workload), extensions=self.chunks.stated())
+    def extensions(self) -> Extensions:
+        """The chunks."""
+        return self.chunks.stated()
 
     def _policy(self) -> ChunkedDLPM:
         return ChunkedDLPM(Ledger(Quanta(self.quantum, dict(self.quanta)), self.cost()))

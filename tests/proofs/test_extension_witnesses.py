@@ -10,9 +10,16 @@ from pathlib import Path
 import pytest
 
 from dlpm.bounds_extensions import split_gap
+from dlpm.engine_profile import EngineProfile
 from dlpm_engine.conformance import check_path
 from dlpm_proofs.changing_runs import IndividualSetting
 from dlpm_proofs.theorem import Theorem, Verdict
+from dlpm_proofs.theorems.e2_chunked_prefill import (
+    chunk_floor_reached,
+    drifts_apart,
+    request_floor_reached,
+    several_floor_reached,
+)
 from dlpm_proofs.theorems.e5_speculation import surplus_reached
 from dlpm_proofs.theorems.e6_churn import attack_succeeds
 from dlpm_proofs.theorems.e7_runs import gap_reached, rides_for_free, shares_and_gains, works_for_others
@@ -20,6 +27,8 @@ from dlpm_proofs.theorems.e8_late import floor_reached, late_extends_sink
 from dlpm_proofs.theorems.e9_shared_ledger import bounded_runs, early_binding
 from dlpm_proofs.theorems.e9_shared_ledger import floor_reached as shared_floor_reached
 from dlpm_proofs.theorems.e10_runs import favoured_for_ever
+from dlpm_proofs.theorems.engine_runs import deepest
+from dlpm_proofs.theorems.engine_together import OPTIMISTIC_RUNS, RESERVED
 from dlpm_proofs.theorems.extensions import EXTENSIONS
 from dlpm_proofs.witness import Demonstration, Replay, Setting
 
@@ -49,7 +58,11 @@ def test_quanta_of_each_clients_own_are_found_in_the_log_of_a_range(tmp_path: Pa
         assert "refill-alike" in {rule for rule, _ in checked(run, tmp_path)} <= {"refill-alike", "extension-gap"}
 
 
-@pytest.mark.parametrize("shown", [surplus_reached()[0], floor_reached()[0]], ids=["E5/surplus", "E8/outputs"])
+@pytest.mark.parametrize(
+    "shown",
+    [request_floor_reached()[1], several_floor_reached()[0], surplus_reached()[0], floor_reached()[0]],
+    ids=["E2/request", "E2/capped", "E5/surplus", "E8/outputs"],
+)
 def test_a_floor_that_is_reached_is_broken_where_fewer_requests_may_run(shown: Demonstration, tmp_path: Path) -> None:
     """Both floors fall with the largest batch: stated one smaller, the header promises more than the run keeps."""
     assert shown.replay is not None
@@ -57,6 +70,24 @@ def test_a_floor_that_is_reached_is_broken_where_fewer_requests_may_run(shown: D
     assert limit is not None
     fewer = replace(shown.replay, setting=replace(shown.replay.setting, max_running=limit - 1))
     assert {rule for rule, _ in checked(fewer, tmp_path)} == {"max-running", "extension-floor"}
+
+
+def test_the_floor_of_the_chunk_is_broken_where_fewer_requests_may_run(tmp_path: Path) -> None:
+    shown = chunk_floor_reached()[1].replay
+    assert shown is not None and shown.setting.max_running is not None
+    fewer = replace(shown, setting=replace(shown.setting, max_running=shown.setting.max_running - 1))
+    assert {rule for rule, _ in checked(fewer, tmp_path)} == {"max-running", "chunk-floor", "extension-floor"}
+
+
+def test_a_refill_in_a_stall_is_blamed_for_the_gap_that_it_opens(tmp_path: Path) -> None:
+    [shown] = drifts_apart()
+    assert shown.replay is not None
+    assert {rule for rule, _ in checked(shown.replay, tmp_path)} == {"refill-due", "extension-gap"}
+
+
+@pytest.mark.parametrize("profile", [*RESERVED, *OPTIMISTIC_RUNS], ids=lambda profile: profile.engine)
+def test_dlpm_check_accepts_the_runs_near_the_floors_of_whole_engines(profile: EngineProfile, tmp_path: Path) -> None:
+    assert checked(deepest(profile).run, tmp_path) == []
 
 
 def test_forgotten_debts_are_a_gain_that_only_the_plain_rules_blame(tmp_path: Path) -> None:

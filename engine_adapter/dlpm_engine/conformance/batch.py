@@ -11,11 +11,11 @@ from dlpm_engine.conformance.worker_state import WorkerState
 class Batch:
     """Joining and leaving the batch of one worker, each O(1) beside what the policy's rules cost."""
 
-    def __init__(self, state: WorkerState, discipline: Discipline) -> None:
-        """An empty batch."""
+    def __init__(self, state: WorkerState, discipline: Discipline, memory: MemoryRules | None = None) -> None:
+        """An empty batch. ``memory``: rules that know which extend tokens are whose, if not the plain ones."""
         self._state = state
         self._discipline = discipline
-        self._memory = MemoryRules(state)
+        self._memory = memory if memory is not None else MemoryRules(state)
         # Requests by the forward step after which each has its maximum output.
         self._due: dict[int, set[RequestState]] = {}
 
@@ -58,6 +58,12 @@ class Batch:
         request.generated += tokens
         self._forget(request)
         self._watch(request, max(request.due - tokens, self._state.forwards))
+
+    def gets_none(self, request: RequestState) -> None:
+        """In the coming forward step ``request`` gets no token, its prompt being half computed."""
+        request.joined += 1
+        self._forget(request)
+        self._watch(request, request.due + 1)
 
     def check_output_limit(self) -> None:
         """Who had its maximum output before the latest forward step should not have run in it. O(1) if nobody did."""

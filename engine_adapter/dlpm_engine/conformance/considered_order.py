@@ -92,15 +92,23 @@ class ConsideredOrder:
                 found=f"{names(foreign)}, not in the queue" if foreign else f"{len(known)} of them",
             )
         self._number += 1
-        for place, request in enumerate(known):
+        self._requests = [*self.ahead(), *known]
+        for place, request in enumerate(self._requests):
             request.order_number = self._number
             request.position = place
-        self._requests = known
         self._step = state.step
         self._place = 0
         self._refilled_here = False
         self._free = free
         return known
+
+    def ahead(self) -> Sequence[RequestState]:
+        """Who is visited before the queue."""
+        return ()
+
+    def waits(self, request: RequestState) -> bool:
+        """Whether a request of the order waits for a visit that does something."""
+        return request.status == QUEUED
 
     def check_longest_first(self, known: Sequence[RequestState], matched: Iterable[int]) -> None:
         """Longest match first, ties in order of arrival [DLPM Alg. 1 l. 16]. O(queue)."""
@@ -153,7 +161,7 @@ class ConsideredOrder:
         for other in self._from(self._place):
             if other is request:
                 return
-            if eligible(other) and self._fit.certain(other, free):
+            if eligible(other) and self.fits(other, free):
                 self._state.violation(
                     "admit-in-order",
                     expected=f"{other.id!r} of {other.client.id!r} admitted before: it comes first, "
@@ -163,6 +171,10 @@ class ConsideredOrder:
                     request=request.id,
                 )
                 return
+
+    def fits(self, request: RequestState, free: int) -> bool:
+        """Whether a request of the order certainly fits into ``free`` tokens. O(1)."""
+        return self._fit.certain(request, free)
 
     def follow(self, free: int | None) -> None:
         """An admission left ``free`` tokens; its place in the order is of no consequence. O(1)."""
@@ -209,5 +221,5 @@ class ConsideredOrder:
         for start, stop in ((place, len(requests)), (0, place)):
             for position in range(start, min(stop, len(requests))):
                 request = requests[position]
-                if request.status == QUEUED:
+                if self.waits(request):
                     yield request

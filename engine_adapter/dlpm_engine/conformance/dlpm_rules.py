@@ -6,7 +6,7 @@ An extension's rules are a subclass, which overrides the small methods that say 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from dlpm_engine.conformance.considered_order import ConsideredOrder
 from dlpm_engine.conformance.counters import logged_counter
@@ -41,6 +41,14 @@ class DlpmRules(Discipline):
     def has_credit(self, request: RequestState) -> bool:
         """The gate: its client's deficit is known to be positive [DLPM Alg. 1 l. 21]."""
         return request.client.deficit > 0 and not request.client.doubtful
+
+    def eligible(self, request: RequestState) -> bool:
+        """Whether a queued request may join the batch now, if memory can hold it."""
+        return self.has_credit(request)
+
+    def waiting_clients(self) -> Collection[ClientState]:
+        """Whom check-refill asks: the clients with a queued request [DLPM Alg. 1 l. 4]."""
+        return self.state.queued_clients
 
     def owed(self) -> list[ClientState]:
         """Whom a refill that fires now must pay [DLPM Alg. 1 ll. 6-7], as far as counters are known. O(clients)."""
@@ -103,10 +111,11 @@ class DlpmRules(Discipline):
     def _check_due(self) -> None:
         """Somebody waits, and nobody who waits has credit [DLPM Alg. 1 ll. 4-5]."""
         state = self.state
-        if not state.queued_clients:
+        waiting = self.waiting_clients()
+        if not waiting:
             state.violation("refill-due", expected="no refill while nobody is queued", found="a refill")
             return
-        for client in state.queued_clients:
+        for client in waiting:
             if client.deficit > 0 and not client.doubtful:
                 state.violation(
                     "refill-due",
@@ -152,7 +161,7 @@ class DlpmRules(Discipline):
                 request=request.id,
             )
         else:
-            self._order.admits(request, free, self.has_credit)
+            self._order.admits(request, free, self.eligible)
             charge = self.admission_charge(request, extend)
             if found != before - charge and known:
                 state.violation(
@@ -213,7 +222,7 @@ class DlpmRules(Discipline):
     def forwards(self) -> None:
         """The admission fixpoint is reached: no refill is due, and nobody who may run and fits still waits."""
         self._check_refill_not_due()
-        self._order.check_fixpoint(filter(self.has_credit, self._order.waiting()))
+        self._order.check_fixpoint(filter(self.eligible, self._order.waiting()))
 
     def _check_refill_not_due(self) -> None:
         """Some queued client has credit, if anybody was queued when admission came to rest. O(queued clients).
@@ -222,23 +231,27 @@ class DlpmRules(Discipline):
         a step is blamed only if its refill was due either way.
         """
         state = self.state
-        for client in state.queued_clients:
+        for client in self.waiting_clients():
             if client.deficit > 0 or client.doubtful:
                 self._refill_overdue = False
                 return
         if self._refill_overdue:
             return
-        step = state.step
-        if any(request.preempted_in != step for request in state.queued.values()):
+        if self.somebody_waited():
             self._refill_overdue = True
-            waiting = names(client.id for client in state.queued_clients)
+            waiting = names(client.id for client in self.waiting_clients())
             self._doubt_the_poor()
             state.violation(
                 "fixpoint-refill",
                 expected="a refill before the forward: nobody who is queued has credit",
                 found=f"none, while {waiting} wait",
-                client=next(iter(state.queued_clients)),
+                client=next(iter(self.waiting_clients())),
             )
+
+    def somebody_waited(self) -> bool:
+        """Whether somebody certainly waited when admission came to rest. O(1) mostly, O(queue) at most."""
+        step = self.state.step
+        return any(request.preempted_in != step for request in self.state.queued.values())
 
     def outputs(self, deficits: Mapping[str, int], served: Mapping[ClientState, int] | None) -> None:
         """Each client pays for its output tokens. O(clients in the batch)."""

@@ -13,7 +13,7 @@ from dlpm_engine.conformance.batch import Batch
 from dlpm_engine.conformance.discipline import Discipline
 from dlpm_engine.conformance.findings import names
 from dlpm_engine.conformance.odd import OddLineError
-from dlpm_engine.conformance.state import ClientState
+from dlpm_engine.conformance.state import ClientState, RequestState
 from dlpm_engine.conformance.worker_state import WorkerState
 
 _TOKENS = b'"tokens":{'
@@ -69,15 +69,26 @@ class Forward:
         counts = list(tokens.values())
         if counts and (set(map(type, counts)) != _ONE_TYPE or min(counts) < 0):
             raise OddLineError
-        running = self._state.running
-        self._begin(empty=not tokens and not running)
+        self._begin(empty=self._is_idle(tokens))
         if "accepted" in event:
             self._accepts(event["accepted"], tokens)
-        if tokens.keys() == running.keys() and counts.count(1) == len(counts):
+        if self._all_yield() and tokens.keys() == self._state.running.keys() and counts.count(1) == len(counts):
             self._take_in(deficits, None, sound=True)
         else:
             sound = self._check_tokens(tokens)
             self._take_in(deficits, self._served(tokens), sound=sound)
+
+    def _is_idle(self, tokens: Mapping[str, int]) -> bool:
+        """Whether the step with these tokens computes nothing."""
+        return not tokens and not self._state.running
+
+    def _all_yield(self) -> bool:
+        """Whether every running request gets output in the coming forward step."""
+        return True
+
+    def _yields(self, request: RequestState) -> bool:
+        """Whether a running request gets output in the coming forward step."""
+        return True
 
     def _accepts(self, accepted: Mapping[str, int], tokens: Mapping[str, int] | None) -> None:
         """More was accepted of some requests than they got (``tokens``, or one each); it only has to be readable."""
@@ -108,7 +119,7 @@ class Forward:
     def _check_tokens(self, tokens: Mapping[str, int]) -> bool:
         """Output goes to those who run, and to all of them; whether it does. O(running requests)."""
         state = self._state
-        idle = [request for name, request in state.running.items() if not tokens.get(name)]
+        idle = [request for name, request in state.running.items() if not tokens.get(name) and self._yields(request)]
         wrong = [name for name in tokens if name not in state.running and name not in state.strays]
         if wrong:
             request = state.queued.get(wrong[0])

@@ -33,20 +33,19 @@ class MemoryRules:
         self._max_running = header.limits.max_running
         self._held = 0
         self._fresh = 0
+        self._fresh_of: dict[RequestState, int] = {}
         # A fault is reported when it first shows, and not again at every admission until it is over.
         self._overbooked = False
         self._too_many = False
 
     def admitted(self, request: RequestState, free: int | None) -> None:
         """``request`` has joined the batch, and the log says that ``free`` tokens are left."""
-        own = request.extend if request.extend > 1 else 0
-        outputs = request.max_output - request.generated
-        if self._extends_stay_apart:
-            request.held = own + outputs
-        else:
-            request.held = outputs
-            self._fresh += own
+        apart, fresh = self._own_extends(request)
+        request.held = apart + request.max_output - request.generated
         self._held += request.held
+        if fresh:
+            self._fresh_of[request] = fresh
+            self._fresh += fresh
         state = self._state
         too_many = self._max_running is not None and len(state.running) > self._max_running
         if too_many and not self._too_many:
@@ -86,9 +85,15 @@ class MemoryRules:
         """``request`` has left the batch."""
         self._held -= request.held
         request.held = 0
-        if not self._extends_stay_apart and request.joined == self._state.forwards and request.extend > 1:
-            self._fresh -= request.extend
+        self._fresh -= self._fresh_of.pop(request, 0)
 
     def forwarded(self) -> None:
         """A forward step is over: from here on, prompts may be shared."""
-        self._fresh = 0
+        if self._fresh:
+            self._fresh = 0
+            self._fresh_of.clear()
+
+    def _own_extends(self, request: RequestState) -> tuple[int, int]:
+        """Its extend tokens that are certainly its own: as long as it runs, and until the next forward step."""
+        own = request.extend if request.extend > 1 else 0
+        return (own, 0) if self._extends_stay_apart else (0, own)

@@ -31,6 +31,7 @@ WORDS: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "arrive-in-limits": (("input of at most # tokens", "#"), ("input + max_output of at most # tokens", "#")),
     "arrive-once": (("a new name", "'N', which is queued"), ("a new name", "'N', which is running")),
+    "charge-chunk": (("# - # = # for # extend tokens", "#"),),
     "charge-extend": (("# - # = # for # extend tokens", "#"),),
     "charge-output": (
         (f"# - # = # for # {_OUTPUT}", "#"),
@@ -45,6 +46,24 @@ WORDS: dict[str, tuple[tuple[str, str], ...]] = {
         ("# + # = # for # tokens back", "no counter"),
         ("counters of those who get something back", "'N'"),
     ),
+    "chunk-budget": (("at most # tokens, all that is left of # in this step", "#"),),
+    "chunk-due": (("a chunk of 'N': # tokens are left", "none"),),
+    "chunk-gate": (
+        ("no chunk of 'N' at a deficit of #", "'N' goes on"),
+        ("no chunk on debt in a step in which something else runs", "'N' as well"),
+    ),
+    "chunk-one": (("no second prompt while 'N' is half computed", "'N' admitted"),),
+    "chunk-left": (
+        ("a chunk of a running request", "'N', which is queued"),
+        ("at most # tokens of 'N', all that is left", "#"),
+        ("no chunk of 'N': its prompt is computed", "# tokens"),
+    ),
+    "chunk-once": (("one chunk of 'N' in step #", "another"),),
+    "chunk-order": (
+        ("a chunk of 'N' first: it is half computed", "'N' admitted"),
+        ("a chunk of 'N' first: it is half computed", "'N' goes on"),
+    ),
+    "chunk-size": (("# tokens of 'N': no less and no more", "#"),),
     "deficit-ceiling": (("a deficit of at most #", "#"),),
     "deficit-floor": (("a deficit above -U = #", "#"),),
     "deliver-kept": (("at most # updates, which it kept back", "#"),),
@@ -105,6 +124,7 @@ WORDS: dict[str, tuple[tuple[str, str], ...]] = {
         ("'N', whom the rule fewest_outputs picks before 'N'", "'N'"),
         ("'N', whom the rule last picks before 'N'", "'N'"),
     ),
+    "prefill-first": (("no output of 'N': # tokens of its prompt are left", "#"),),
     "recompute-payer": (
         ("'N' pays: it had most requests running", "'N'"),
         ("'N' pays: it had most requests running", "none"),

@@ -23,6 +23,8 @@ from dlpm_engine.conformance.state import ClientState, RequestState
 from dlpm_engine.conformance.theorem_rules import TheoremRules
 from dlpm_engine.conformance.worker_state import WorkerState
 
+NAME = "late"
+
 
 class LateCharges(OutputCharges):
     """Every client is charged for each output token, up to so many forward steps late."""
@@ -195,4 +197,4 @@ class Late(Mode):
         return LateRules(state, self.promises(), self._steps)
 
 
-EXTENSION = Extension("late", Late)
+EXTENSION = Extension(NAME, Late)

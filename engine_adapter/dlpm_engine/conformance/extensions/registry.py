@@ -8,6 +8,8 @@ from dlpm.errors import InputError
 from dlpm.events import Header
 from dlpm.fields import Fields
 from dlpm_engine.conformance.extensions import (
+    chunked_late,
+    chunked_prefill,
     churn,
     late,
     quantum_range,
@@ -24,6 +26,7 @@ EXTENSIONS: Mapping[str, Extension] = {
     extension.name: extension
     for extension in (
         weights.EXTENSION,
+        chunked_prefill.EXTENSION,
         recompute.EXTENSION,
         speculation.EXTENSION,
         churn.EXTENSION,
@@ -38,6 +41,7 @@ EXTENSIONS: Mapping[str, Extension] = {
 COMBINATIONS: Mapping[frozenset[str], Callable[[Mapping[str, Fields], Header], Mode]] = {
     frozenset(("late", "speculation")): Together,
     frozenset(("late", "recompute")): Together,
+    chunked_late.TOGETHER: chunked_late.ChunkedLate,
 }
 """The sets of two or more extensions that have rules together, each with what reads all their options."""
 

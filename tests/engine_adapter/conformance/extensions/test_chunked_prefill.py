@@ -1,0 +1,519 @@
+"""Chunked prefill: logs of the chunked worker hold in their mode, and each fault is found by its rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from dlpm.batch import QueuedRequest, RunningRequest
+from dlpm.errors import InputError
+from dlpm.events import EventSink
+from dlpm.extensions.chunked_prefill import (
+    Charge,
+    ChunkedDLPM,
+    ChunkedPrefill,
+    ChunkedWorker,
+    Gate,
+    OnStall,
+    Prefill,
+)
+from dlpm.extensions.late_accounting import LateLedger
+from dlpm.extensions.late_accounting import stated as late_stated
+from dlpm.ledger import Ledger
+from dlpm.timing import FixedStep
+from dlpm.worker import Worker
+from tests.engine_adapter.conformance.extensions.test_late import varying
+from tests.engine_adapter.conformance.extensions.variants import (
+    Fault,
+    Places,
+    config_of,
+    found_exactly,
+    quanta_and_cost,
+    record_variant,
+    rules_broken,
+    sample_logs,
+    stating,
+)
+from tests.engine_adapter.conformance.logs import Log, Plan, check, plans, run_rules
+from tests.engine_adapter.conformance.mutations import dropped, inserted, replaced
+from tests.engine_adapter.conformance.samples import kind
+from tests.reference.extensions.test_chunked_prefill import chunkings
+from tests.reference.naive_worker import Rules
+
+Build = Callable[[Rules, EventSink], Worker]
+
+ONCE = ChunkedPrefill(4)
+CAPPED = ChunkedPrefill(4, most=2)
+EACH = ChunkedPrefill(4, Gate.CHUNK)
+AT_ADMISSION = ChunkedPrefill(4, charge=Charge.ADMISSION)
+
+
+def in_chunks(
+    chunks: ChunkedPrefill,
+    worker: type[ChunkedWorker] = ChunkedWorker,
+    policy: type[ChunkedDLPM] = ChunkedDLPM,
+    *,
+    full: bool = True,
+) -> Build:
+    def build(rules: Rules, sink: EventSink) -> Worker:
+        ledger = Ledger(*quanta_and_cost(rules))
+        return worker(config_of(rules), policy(ledger), FixedStep(1), chunks, sink, full_log=full)
+
+    return build
+
+
+def in_late_chunks(chunks: ChunkedPrefill, lag: Callable[[int], int]) -> Build:
+    def build(rules: Rules, sink: EventSink) -> Worker:
+        policy = ChunkedDLPM(LateLedger(*quanta_and_cost(rules), lag))
+        return ChunkedWorker(config_of(rules), policy, FixedStep(1), chunks, sink, full_log=True)
+
+    return build
+
+
+@cache
+def samples(chunks: ChunkedPrefill) -> list[Log]:
+    return sample_logs(in_chunks(chunks), chunks.stated())
+
+
+def lines(log: Log, event: str) -> Iterator[tuple[int, Any]]:
+    """The lines of one kind of event."""
+    for index, line in enumerate(log):
+        if kind(line) == event:
+            yield index, line
+
+
+def weight(log: Log) -> int:
+    """``w_e``."""
+    header: Any = log[0]
+    extend: int = header["weights"]["extend"]
+    return extend
+
+
+# -- sound logs --------------------------------------------------------------------------------------------------------
+
+
+@given(run_rules(["dlpm"], ["reserving", "optimistic"]), plans(), chunkings(), st.booleans())
+def test_every_log_of_the_chunked_worker_holds(rules: Rules, plan: Plan, chunks: ChunkedPrefill, full: bool) -> None:
+    log = record_variant(rules, plan, in_chunks(chunks, full=full), chunks.stated(), most_steps=3000)
+    assume(len(log) > 1)
+    log[0]["level"] = "full" if full else "decisions"
+    assert check(log).violations == ()
+
+
+@given(
+    run_rules(["dlpm"], ["reserving", "optimistic"]),
+    plans(),
+    chunkings().filter(lambda chunks: chunks.gate is Gate.REQUEST),
+    st.integers(0, 3),
+    st.integers(0, 99),
+)
+def test_every_log_with_chunks_and_late_outputs_holds(
+    rules: Rules, plan: Plan, chunks: ChunkedPrefill, most: int, seed: int
+) -> None:
+    stated = {**late_stated(most), **chunks.stated()}
+    log = record_variant(rules, plan, in_late_chunks(chunks, varying(most, seed)), stated, most_steps=3000)
+    assume(len(log) > 1)
+    assert check(log).violations == ()
+
+
+def test_what_has_no_theorem_is_not_checked_and_says_why() -> None:
+    """Gated chunks, a cap and payment at admission are proved under reserving memory alone."""
+    optimistic = [{**samples(EACH)[0][0], "memory": "optimistic"}, *samples(EACH)[0][1:]]
+    [group] = [group for group in check(optimistic).not_checked if "extension-floor" in group.rules]
+    assert group.reason == "for these options there is a theorem under reserving memory alone"
+    for chunks in (ONCE, CAPPED, EACH, AT_ADMISSION):
+        report = check(samples(chunks)[0])
+        assert {"extension-floor", "extension-gap"} <= set(report.rules)
+        assert ("chunk-floor" in report.rules) is (chunks is EACH)
+        assert ("chunk-order" in report.rules) is (chunks is not EACH)
+
+
+# -- workers that do otherwise than their header says ------------------------------------------------------------------
+
+
+class OverBudget(ChunkedWorker):
+    """Takes chunks without counting them."""
+
+    def _next_chunk(self, prefill: Prefill) -> int | None:
+        budget = self._budget
+        tokens = super()._next_chunk(prefill)
+        self._budget = budget
+        return tokens
+
+
+class Sparing(ChunkedWorker):
+    """Computes at most one token of a prompt in a step."""
+
+    def _next_chunk(self, prefill: Prefill) -> int | None:
+        budget, self._budget = self._budget, min(1, self._budget)
+        tokens = super()._next_chunk(prefill)
+        self._budget = budget - (tokens or 0)
+        return tokens
+
+
+class Uncapped(ChunkedWorker):
+    """Takes no notice of the cap."""
+
+    def _next_chunk(self, prefill: Prefill) -> int | None:
+        stated, self.chunks = self.chunks, ChunkedPrefill(self.chunks.budget)
+        tokens = super()._next_chunk(prefill)
+        self.chunks = stated
+        return tokens
+
+
+class AdmitsFirst(ChunkedWorker):
+    """Lets requests in before it goes on with those that are half computed."""
+
+    def _continue_prefills(self) -> None:
+        self._take_turn()
+        for prefill in self._prefills.values():
+            if not prefill.chunk:
+                self._ungated_chunk(prefill)
+
+
+class NewestFirst(ChunkedWorker):
+    """Goes on with whom it let in last."""
+
+    def _continue_prefills(self) -> None:
+        for prefill in reversed(self._prefills.values()):
+            self._ungated_chunk(prefill)
+
+
+class Dozing(ChunkedWorker):
+    """Goes on in every other step, if something else runs."""
+
+    def _continue_prefills(self) -> None:
+        if self.step_number % 2 or not self._yielding():
+            super()._continue_prefills()
+
+
+class EarlyOutput(ChunkedWorker):
+    """Gives every running request a token, half computed or not."""
+
+    def _yielding(self) -> list[RunningRequest]:
+        return self.running
+
+
+class SecondPrompt(ChunkedWorker):
+    """Lets in a second prompt of a client whose first is half computed."""
+
+    def _can_add(self, queued: QueuedRequest, free: int, extend: int) -> bool:
+        return self._budget >= 1 and Worker._can_add(self, queued, free, extend)
+
+
+class AsksOnce(ChunkedWorker):
+    """Asks no gate for a later chunk, though the header says so."""
+
+    def _start_budget(self) -> None:
+        super()._start_budget()
+        self._continue_prefills()
+
+
+class FreeChunks(ChunkedDLPM):
+    """Later chunks cost nothing."""
+
+    def charge_chunk(self, client: str, tokens: int) -> None:
+        pass
+
+
+class DearChunks(ChunkedDLPM):
+    """A later chunk costs a token more."""
+
+    def charge_chunk(self, client: str, tokens: int) -> None:
+        super().charge_chunk(client, tokens + 1)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "worker", "policy", "rules"),
+    [
+        (ONCE, OverBudget, ChunkedDLPM, {"chunk-budget"}),
+        (EACH, OverBudget, ChunkedDLPM, {"chunk-budget"}),
+        (ONCE, Sparing, ChunkedDLPM, {"chunk-size"}),
+        (EACH, Sparing, ChunkedDLPM, {"chunk-size"}),
+        (CAPPED, Uncapped, ChunkedDLPM, {"chunk-size"}),
+        (ONCE, AdmitsFirst, ChunkedDLPM, {"chunk-order"}),
+        (CAPPED, NewestFirst, ChunkedDLPM, {"chunk-order"}),
+        (ONCE, Dozing, ChunkedDLPM, {"chunk-due", "chunk-order"}),
+        (ONCE, EarlyOutput, ChunkedDLPM, {"prefill-first"}),
+        (EACH, EarlyOutput, ChunkedDLPM, {"prefill-first"}),
+        (EACH, SecondPrompt, ChunkedDLPM, {"chunk-one"}),
+        (EACH, AsksOnce, ChunkedDLPM, {"chunk-gate"}),
+        (ONCE, ChunkedWorker, FreeChunks, {"charge-chunk"}),
+        (ONCE, ChunkedWorker, DearChunks, {"charge-chunk"}),
+    ],
+)
+def test_a_worker_that_does_otherwise_than_it_says_is_found(
+    chunks: ChunkedPrefill, worker: type[ChunkedWorker], policy: type[ChunkedDLPM], rules: set[str]
+) -> None:
+    logs = sample_logs(in_chunks(chunks, worker, policy), chunks.stated())
+    assert set().union(*(rules_broken(check(log, every=False)) for log in logs)) == rules
+
+
+TIGHT = ChunkedPrefill(2, Gate.CHUNK, most=1)
+"""With little memory beside it, several clients get half a prompt each, and stall."""
+
+
+class EverybodyOnDebt(ChunkedWorker):
+    """Where nothing can run, all go on."""
+
+    def _stalled(self) -> None:
+        super()._stalled()
+        for prefill in self._prefills.values():
+            if not prefill.chunk:
+                self._ungated_chunk(prefill)
+
+
+class YoungestOnDebt(ChunkedWorker):
+    """Where nothing can run, who came last goes on."""
+
+    def _stalled(self) -> None:
+        self._budget = self.chunks.budget
+        self._ungated_chunk(list(self._prefills.values())[-1])
+
+
+@pytest.mark.parametrize(
+    ("chunks", "worker", "rules"),
+    [
+        (TIGHT, ChunkedWorker, set()),
+        (TIGHT, EverybodyOnDebt, {"chunk-gate"}),
+        (TIGHT, YoungestOnDebt, {"chunk-gate"}),
+        (ChunkedPrefill(2, Gate.CHUNK, most=1, on_stall=OnStall.REFILL), ChunkedWorker, {"refill-due"}),
+    ],
+)
+def test_a_stall_ends_with_a_chunk_on_debt_of_the_oldest_and_nothing_else(
+    chunks: ChunkedPrefill, worker: type[ChunkedWorker], rules: set[str]
+) -> None:
+    logs = sample_logs(in_chunks(chunks, worker), chunks.stated(), kv_tokens=24)
+    assert set().union(*(rules_broken(check(log, every=False)) for log in logs)) == rules
+    paid_before = [line["deficit"] + weight(log) * line["tokens"] for log in logs for _, line in lines(log, "chunk")]
+    assert (min(paid_before) <= 0) is (chunks is TIGHT), "there are chunks on debt"
+
+
+@pytest.mark.parametrize(
+    ("does", "says", "rule"),
+    [
+        (ONCE, AT_ADMISSION, "charge-extend"),
+        (AT_ADMISSION, ONCE, "charge-extend"),
+        (ONCE, EACH, "chunk-gate"),
+        (EACH, ONCE, "chunk-order"),
+        (CAPPED, ONCE, "chunk-size"),
+        (ONCE, CAPPED, "chunk-size"),
+        (ONCE, ChunkedPrefill(3), "chunk-budget"),
+        (ONCE, ChunkedPrefill(5), "chunk-size"),
+    ],
+)
+def test_a_header_that_says_something_else_is_found(does: ChunkedPrefill, says: ChunkedPrefill, rule: str) -> None:
+    found = set().union(*(rules_broken(check(stating(log, says.stated()), every=False)) for log in samples(does)))
+    assert rule in found
+
+
+def test_a_log_with_chunks_is_refused_where_the_header_states_none() -> None:
+    with pytest.raises(InputError, match="expected a header that states the extension with chunk events"):
+        for log in samples(ONCE):
+            check(stating(log, {}))
+
+
+# -- changed logs ------------------------------------------------------------------------------------------------------
+
+
+def halves(log: Log) -> Iterator[tuple[int, Mapping[str, int]]]:
+    """Before each line: what is left of each prompt that is half computed."""
+    left: dict[str, int] = {}
+    for index, line in enumerate(log):
+        yield index, {name: tokens for name, tokens in left.items() if tokens}
+        any_line: Any = line
+        match kind(line):
+            case "admit":
+                left[any_line["request"]] = any_line["extend"] - any_line.get("chunk", any_line["extend"])
+            case "chunk":
+                left[any_line["request"]] -= any_line["tokens"]
+            case "finish" | "preempt":
+                left.pop(any_line["request"], None)
+
+
+def a_chunk_is_larger_than_the_budget(log: Log) -> Places:
+    for index, left in halves(log):
+        line: Any = log[index]
+        if kind(line) == "chunk" and left[line["request"]] > line["tokens"]:
+            more = line["tokens"] + 1
+            yield replaced(log, index, tokens=more, deficit=line["deficit"] - weight(log)), index + 1
+
+
+def a_first_chunk_is_larger_than_the_budget(log: Log) -> Places:
+    for index, line in lines(log, "admit"):
+        if line.get("chunk", line["extend"]) + 1 < line["extend"]:
+            yield replaced(log, index, chunk=line["chunk"] + 1, deficit=line["deficit"] - weight(log)), index + 1
+
+
+def a_chunk_is_a_token_short(log: Log) -> Places:
+    for index, line in lines(log, "chunk"):
+        if line["tokens"] > 1:
+            yield replaced(log, index, tokens=line["tokens"] - 1, deficit=line["deficit"] + weight(log)), index + 1
+
+
+def a_first_chunk_is_a_token_short(log: Log) -> Places:
+    for index, line in lines(log, "admit"):
+        first = line.get("chunk", line["extend"])
+        if first > 1:
+            yield replaced(log, index, chunk=first - 1, deficit=line["deficit"] + weight(log)), index + 1
+
+
+def a_last_chunk_is_larger_than_what_is_left(log: Log) -> Places:
+    for index, left in halves(log):
+        line: Any = log[index]
+        if kind(line) == "chunk" and left[line["request"]] == line["tokens"]:
+            more = line["tokens"] + 1
+            yield replaced(log, index, tokens=more, deficit=line["deficit"] - weight(log)), index + 1
+
+
+def a_request_that_decodes_gets_a_chunk(log: Log) -> Places:
+    decoding: set[str] = set()
+    for index, line in enumerate(log):
+        any_line: Any = line
+        if kind(line) == "output":
+            for name in decoding & any_line["tokens"].keys():
+                chunk = {"event": "chunk", "step": any_line["step"], "time_us": any_line["time_us"], "request": name}
+                yield inserted(log, index, {**chunk, "tokens": 1, "deficit": 0}), index + 1
+            decoding |= any_line["tokens"].keys()
+        elif kind(line) in ("finish", "preempt"):
+            decoding.discard(any_line["request"])
+
+
+def a_queued_request_gets_a_chunk(log: Log) -> Places:
+    for index, line in lines(log, "arrive"):
+        chunk = {"event": "chunk", "step": line["step"], "request": line["request"], "tokens": 1, "deficit": 0}
+        yield inserted(log, index + 1, {**chunk, "time_us": line["time_us"]}), index + 2
+
+
+def a_chunk_is_logged_twice(log: Log) -> Places:
+    for index, left in halves(log):
+        line: Any = log[index]
+        if kind(line) == "chunk" and left[line["request"]] > line["tokens"]:
+            again = line["deficit"] - weight(log) * line["tokens"]
+            yield inserted(log, index + 1, {**line, "deficit": again}), index + 2
+
+
+def a_chunk_comes_after_an_admission(log: Log) -> Places:
+    """Of another client, so that no counter but the chunk's own is out of order."""
+    owners = {line["request"]: line["client"] for _, line in lines(log, "arrive")}
+    for index, line in lines(log, "chunk"):
+        place = next(k for k in range(index + 1, len(log)) if kind(log[k]) not in ("order", "evict"))
+        admit: Any = log[place]
+        if kind(admit) == "admit" and owners[admit["request"]] != owners[line["request"]]:
+            yield [*log[:index], *log[index + 1 : place + 1], line, *log[place + 1 :]], place
+
+
+def a_chunk_is_left_out(log: Log) -> Places:
+    for index, left in halves(log):
+        line: Any = log[index]
+        following: Any = log[index + 1] if index + 1 < len(log) else {}
+        if kind(line) == "chunk" and kind(following) == "output" and following["tokens"] and left[line["request"]]:
+            yield dropped(log, index), index + 1
+
+
+def half_a_prompt_yields(log: Log) -> Places:
+    for index, left in halves(log):
+        line: Any = log[index]
+        if kind(line) == "output" and left:
+            yield replaced(log, index, tokens={**line["tokens"], next(iter(left)): 1}), index + 1
+
+
+def a_chunk_costs_a_token_more(log: Log) -> Places:
+    for index, line in lines(log, "chunk"):
+        yield replaced(log, index, deficit=line["deficit"] - 1), index + 1
+
+
+def a_chunk_is_free(log: Log) -> Places:
+    for index, line in lines(log, "chunk"):
+        yield replaced(log, index, deficit=line["deficit"] + weight(log) * line["tokens"]), index + 1
+
+
+def a_chunk_is_paid_again(log: Log) -> Places:
+    for index, line in lines(log, "chunk"):
+        yield replaced(log, index, deficit=line["deficit"] - weight(log) * line["tokens"]), index + 1
+
+
+def the_whole_prompt_is_paid_at_admission(log: Log) -> Places:
+    for index, line in lines(log, "admit"):
+        if "chunk" in line:
+            unpaid = line["extend"] - line["chunk"]
+            yield replaced(log, index, deficit=line["deficit"] - weight(log) * unpaid), index + 1
+
+
+def a_refill_before_a_chunk_is_left_out(log: Log) -> Places:
+    for index, line in lines(log, "refill"):
+        following: Any = log[index + 1]
+        if kind(following) == "chunk":
+            name = next(
+                other["client"] for _, other in lines(log, "arrive") if other["request"] == following["request"]
+            )
+            before = line["deficits"].get(name)
+            if before is not None and following["deficit"] + weight(log) * following["tokens"] == before:
+                yield dropped(log, index), index + 1
+
+
+FAULTS = (
+    *(
+        (chunks, Fault(rule, places))
+        for rule, places in (
+            ("chunk-budget", a_chunk_is_larger_than_the_budget),
+            ("chunk-budget", a_first_chunk_is_larger_than_the_budget),
+            ("chunk-size", a_chunk_is_a_token_short),
+            ("chunk-size", a_first_chunk_is_a_token_short),
+            ("chunk-left", a_request_that_decodes_gets_a_chunk),
+            ("chunk-left", a_queued_request_gets_a_chunk),
+            ("chunk-left", a_last_chunk_is_larger_than_what_is_left),
+            ("chunk-once", a_chunk_is_logged_twice),
+            ("prefill-first", half_a_prompt_yields),
+            ("charge-chunk", a_chunk_costs_a_token_more),
+            ("charge-chunk", a_chunk_is_free),
+            ("charge-chunk", a_chunk_is_paid_again),
+            ("charge-extend", the_whole_prompt_is_paid_at_admission),
+        )
+        for chunks in (ONCE, EACH)
+    ),
+    (AT_ADMISSION, Fault("charge-chunk", a_chunk_is_paid_again)),
+    (CAPPED, Fault("chunk-size", a_chunk_is_a_token_short)),
+    (CAPPED, Fault("chunk-order", a_chunk_comes_after_an_admission)),
+    (ONCE, Fault("chunk-due", a_chunk_is_left_out)),
+    (CAPPED, Fault("chunk-due", a_chunk_is_left_out)),
+    (EACH, Fault("chunk-gate", a_refill_before_a_chunk_is_left_out)),
+)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "fault"),
+    FAULTS,
+    ids=lambda value: value.places.__name__ if isinstance(value, Fault) else f"{value.gate.value}-{value.most}",
+)
+def test_exactly_the_right_rule_fires_first(chunks: ChunkedPrefill, fault: Fault) -> None:
+    found_exactly(fault, samples(chunks))
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({}, "extensions.chunked_prefill.budget"),
+        ({"budget": 0}, "extensions.chunked_prefill.budget"),
+        ({"budget": 4, "gate": "always"}, "extensions.chunked_prefill.gate"),
+        ({"budget": 4, "charge": "later"}, "extensions.chunked_prefill.charge"),
+        ({"budget": 4, "most": 0}, "extensions.chunked_prefill.most"),
+        ({"budget": 4, "gate": "chunk", "charge": "admission"}, "extensions.chunked_prefill.charge"),
+        ({"budget": 4, "chunks": 2}, "extensions.chunked_prefill.chunks"),
+    ],
+)
+def test_options_that_are_not_known_are_refused(options: dict[str, Any], field: str) -> None:
+    with pytest.raises(InputError) as caught:
+        check(stating(samples(ONCE)[0], {"chunked_prefill": options}))
+    assert caught.value.field == field
+
+
+def test_gated_chunks_have_no_rules_beside_late_outputs() -> None:
+    with pytest.raises(InputError) as caught:
+        check(stating(samples(EACH)[0], {**EACH.stated(), **late_stated(1)}))
+    assert caught.value.field == "extensions.chunked_prefill.gate"
