@@ -116,3 +116,34 @@ def individual_gap(least: int, most: int, floor: int, refills: int) -> int:
     Each refill may widen it by ``most - least``: it has no bound of its own.
     """
     return changing_gap(most, floor) + refills * (most - least)
+
+
+# -- E4: preemption by swap --------------------------------------------------------------------------------------------
+
+
+def requests_that_come_back(
+    kv_tokens: int, max_running: int | None = None, *, cpu_tokens: int = 0, resume_first: bool = True
+) -> int:
+    """How many requests can go on after their client's last admission, without asking the gate again.
+
+    Where nobody is admitted while a request is swapped out, they are those of one batch: at most ``B``, and ``M - 1``,
+    as each holds an output token after its first step, and all share one prompt token. Otherwise there may be as many
+    more in CPU memory, ``cpu_tokens`` = ``C``, as can hold a token of their own there: ``C - 1``.
+    """
+    batch = kv_tokens - 1 if max_running is None else min(max_running, kv_tokens - 1)
+    return batch if resume_first else batch + max(cpu_tokens - 1, 0)
+
+
+def outputs_of_one(kv_tokens: int, max_output: int | None = None) -> int:
+    """The most output tokens that one request can yield: up to its limit, and to what fits beside a prompt token."""
+    return kv_tokens - 1 if max_output is None else min(max_output, kv_tokens - 1)
+
+
+def outputs_with_swap(requests: int, each: int) -> int:
+    """The most output tokens that one client's requests yield after its last admission, with preemption by swap.
+
+    ``requests`` are `requests_that_come_back`, and ``each`` may yield all its output (`outputs_of_one`): swapped out,
+    it waits for the others to end and keeps what it has. In place of `dlpm.bounds.outputs_after_admission`, which holds
+    where there is no CPU memory.
+    """
+    return requests * each

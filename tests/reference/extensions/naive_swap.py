@@ -73,9 +73,9 @@ class NaiveSwap(NaiveWorker):
         size = self.rules.block_size
         full = waiter.resident() // size
         known = self.sequence_blocks(waiter.request)[:full]
-        rest = [("own", waiter.request.id, place) for place in range(len(known), full)]
+        rest = [("own", waiter.rank, place) for place in range(len(known), full)]
         filled = waiter.resident() - full * size
-        tail = [("tail", waiter.request.id, full, filled)] if filled else []
+        tail = [("tail", waiter.rank, full, filled)] if filled else []
         return (*known, *rest, *tail)
 
     def has_copy(self, prefix: Prefix) -> bool:

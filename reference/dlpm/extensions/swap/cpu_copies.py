@@ -7,7 +7,7 @@ When a copy must give way it loses its last blocks first: what is left of it is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from dlpm.batch import QueuedRequest
@@ -35,13 +35,13 @@ def context_keys(queued: QueuedRequest, block_size: int) -> tuple[BlockKey, ...]
     """Keys of all blocks that hold the resident tokens of a request, the last perhaps partly filled. O(blocks).
 
     Blocks of which the tokens are known are named by content, so that other requests find them. Generated tokens that
-    the workload does not tell are known to their request alone; a partly filled block is known by how far it is filled,
+    the workload does not tell are known to their request alone, by its rank: names may be used again. A partly filled block is known by how far it is filled,
     since it will be another once it is full.
     """
     full, rest = divmod(queued.resident, block_size)
     known = sequence_blocks(queued.request, block_size)[:full]
-    own = tuple((queued.id, place) for place in range(len(known), full))
-    tail = ((queued.id, full, rest),) if rest else ()
+    own = tuple((queued.rank, place) for place in range(len(known), full))
+    tail = ((queued.rank, full, rest),) if rest else ()
     return (*known, *own, *tail)
 
 
@@ -67,29 +67,33 @@ class CpuCopies:
 
     The tree counts blocks, not tokens. What is new in a copy is valid once its copy-out is done; one link makes
     copies in the order in which they were begun, so whoever relies on a valid prefix is done after it.
+
+    Attributes:
+        blocks: how many there are.
+        pool: those blocks.
+        tree: the copies, one node a block.
     """
 
     def __init__(self, blocks: int, block_size: int, group_blocks: int) -> None:
         """No copies."""
         self.blocks = blocks
         self._block_size = block_size
-        self._pool = BlockPool(max(blocks, 1), group_blocks)
-        self._tree = WatchedCache(1, self._gone)
+        self.pool = BlockPool(max(blocks, 1), group_blocks)
+        self.tree = WatchedCache(1, self._gone)
         self._block_of: dict[Node, int] = {}
-
-    @property
-    def pool(self) -> BlockPool:
-        """The blocks."""
-        return self._pool
 
     @property
     def held(self) -> int:
         """Blocks that may not give way: those of requests that have not been copied back. O(1)."""
-        return self._tree.locked
+        return self.tree.locked
+
+    def block_of(self, node: Node) -> int:
+        """The CPU block of a node of the tree. O(1)."""
+        return self._block_of[node]
 
     def valid_blocks(self, queued: QueuedRequest) -> int:
         """How many leading blocks of the context of a request have a valid copy. O(its blocks)."""
-        return self._tree.match(context_keys(queued, self._block_size), self._tree.start()).depth
+        return self.tree.match(context_keys(queued, self._block_size), self.tree.start()).depth
 
     def begin(self, queued: QueuedRequest) -> Copy | None:
         """Make room for the context of a request, or find that there is none. O(its blocks), and O(log n) an eviction.
@@ -97,19 +101,19 @@ class CpuCopies:
         Copies that nobody needs give way, least recently used first.
         """
         keys = context_keys(queued, self._block_size)
-        match = self._tree.match(keys, self._tree.start())
+        match = self.tree.match(keys, self.tree.start())
         found, valid = match.node, match.depth
         new = len(keys) - valid
-        self._tree.lock(found)
-        if self._tree.locked + new > self.blocks:
-            self._tree.unlock(found)
+        self.tree.lock(found)
+        if self.tree.locked + new > self.blocks:
+            self.tree.unlock(found)
             return None
-        excess = self._tree.total + new - self.blocks
+        excess = self.tree.total + new - self.blocks
         if excess > 0:
-            self._tree.evict(excess)
-        end = self._tree.insert(keys, match, len(keys))
-        self._tree.lock(end)
-        self._tree.unlock(found)
+            self.tree.evict(excess)
+        end = self.tree.insert(keys, match, len(keys))
+        self.tree.lock(end)
+        self.tree.unlock(found)
         partial = queued.resident % self._block_size != 0
         return Copy(end, valid, self._place(queued.id, end, new), partial)
 
@@ -125,9 +129,9 @@ class CpuCopies:
 
     def copied_back(self, copy: Copy) -> None:
         """The request is back in GPU memory: its copy may give way, and a partly filled block is worth nothing now."""
-        self._tree.unlock(copy.node)
+        self.tree.unlock(copy.node)
         if copy.partial and copy.node.parent is not None:
-            self._tree.discard(copy.node, copy.node.parent)
+            self.tree.discard(copy.node, copy.node.parent)
 
     def _place(self, owner: RequestId, end: Node, new: int) -> tuple[int, ...]:
         """Take blocks for the last ``new`` nodes of a path, in order, from one group where that is possible."""
@@ -139,18 +143,13 @@ class CpuCopies:
             node = node.parent
         taken: list[int] = []
         for node in reversed(nodes):
-            block = self._pool.take(owner)
-            self._pool.hand_over(block, node)
+            block = self.pool.take(owner)
+            self.pool.hand_over(block, node)
             self._block_of[node] = block
             taken.append(block)
-        self._pool.close(owner)
+        self.pool.close(owner)
         return tuple(taken)
 
     def _gone(self, node: Node) -> None:
         """A copy has lost its last block."""
-        self._pool.release(self._block_of.pop(node))
-
-
-def pairs_of(sources: Sequence[int], targets: Sequence[int]) -> list[tuple[int, int]]:
-    """Sources and targets side by side: as many of each. O(blocks)."""
-    return list(zip(sources, targets, strict=True))
+        self.pool.release(self._block_of.pop(node))

@@ -28,20 +28,26 @@ class Traffic:
 
 
 class Link:
-    """Both directions of one link; copies in one direction end in the order in which they began."""
+    """Both directions of one link; copies in one direction end in the order in which they began.
+
+    Attributes:
+        timer: how long copies take that begin from now on.
+        out_until_us: when the last copy to CPU memory will be done.
+        in_until_us: likewise the last one back.
+    """
 
     def __init__(self, timer: CopyTimer) -> None:
         """Nothing under way."""
-        self._timer = timer
-        self._out_until_us = 0
-        self._in_until_us = 0
+        self.timer = timer
+        self.out_until_us = 0
+        self.in_until_us = 0
 
     def out(self, now_us: int, pieces: int, tokens: int) -> int:
         """Begin a copy to CPU memory at ``now_us`` or when those before it are done: when it will be done. O(1)."""
-        self._out_until_us = max(now_us, self._out_until_us) + self._timer.copy_us(pieces, tokens)
-        return self._out_until_us
+        self.out_until_us = max(now_us, self.out_until_us) + self.timer.copy_us(pieces, tokens)
+        return self.out_until_us
 
     def back(self, now_us: int, pieces: int, tokens: int) -> int:
         """Begin a copy to GPU memory likewise. O(1)."""
-        self._in_until_us = max(now_us, self._in_until_us) + self._timer.copy_us(pieces, tokens)
-        return self._in_until_us
+        self.in_until_us = max(now_us, self.in_until_us) + self.timer.copy_us(pieces, tokens)
+        return self.in_until_us

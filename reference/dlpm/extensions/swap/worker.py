@@ -11,13 +11,14 @@ request joins the batch when its copy-in is. Where CPU memory cannot hold a requ
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dlpm.batch import QueuedRequest, RunningRequest, WorkerConfig
 from dlpm.errors import InputError
 from dlpm.events import EventSink, Preempt, Resume
 from dlpm.extensions.swap.block_groups import contiguous_pieces
-from dlpm.extensions.swap.cpu_copies import Copy, CpuCopies, WatchedCache, pairs_of
+from dlpm.extensions.swap.cpu_copies import Copy, CpuCopies, WatchedCache
 from dlpm.extensions.swap.links import Link, Traffic
 from dlpm.extensions.swap.placement import Placement
 from dlpm.extensions.swap.states import State, States
@@ -213,15 +214,11 @@ class SwapWorker(Worker):
         queued = run.queued
         self.states.move(queued.id, State.SWAPPING_OUT)
         self.running.remove(run)
-        pieces = self._pieces(self.placement.table(run)[copy.valid :], list(copy.new_blocks))
         tokens = queued.resident - min(copy.valid * self.config.block_size, queued.resident)
-        done_us = self.link.out(self._now_us(), pieces, tokens)
+        done_us = self._copy_out(run, self.placement.table(run)[copy.valid :], copy.new_blocks, tokens)
         self.away[queued.id] = Away(queued, run, copy, self._now_us(), done_us)
-        traffic = self.traffic
-        traffic.swapped_out += 1
-        traffic.pieces_out += pieces
-        traffic.tokens_out += tokens
-        traffic.reused_tokens += queued.resident - tokens
+        self.traffic.swapped_out += 1
+        self.traffic.reused_tokens += queued.resident - tokens
         if self._sink:
             self._sink(
                 Preempt(
@@ -279,12 +276,9 @@ class SwapWorker(Worker):
         self.placement.grow(run)
         first = node.end // self.config.block_size
         sources = self.cpu.blocks_from(away.copy, first)
-        pieces = self._pieces(self.placement.private_blocks(queued.id), sources)
         away.run = run
         away.began_us = self._now_us()
-        away.done_us = self.link.back(self._now_us(), pieces, private)
-        self.traffic.pieces_in += pieces
-        self.traffic.tokens_in += private
+        away.done_us = self._copy_in(run, sources, self.placement.private_blocks(queued.id), private)
         if not self.swap.asynchronous:
             self._wait_for(away.done_us)
 
@@ -340,10 +334,26 @@ class SwapWorker(Worker):
             elif state is State.SWAPPING_IN:
                 self._copied_in(away)
 
-    def _pieces(self, gpu_blocks: list[int], cpu_blocks: list[int]) -> int:
-        """How many copies move these blocks."""
-        pairs = pairs_of(gpu_blocks, cpu_blocks)
-        return contiguous_pieces(pairs) if self.swap.piecewise else len(pairs)
+    def _copy_out(self, run: RunningRequest, sources: Sequence[int], targets: Sequence[int], tokens: int) -> int:
+        """Begin to copy GPU blocks ``sources`` of ``run`` to CPU blocks: when it will be done. O(blocks)."""
+        del run
+        pieces = self._pieces(sources, targets)
+        self.traffic.pieces_out += pieces
+        self.traffic.tokens_out += tokens
+        return self.link.out(self._now_us(), pieces, tokens)
+
+    def _copy_in(self, run: RunningRequest, sources: Sequence[int], targets: Sequence[int], tokens: int) -> int:
+        """Begin to copy CPU blocks ``sources`` to GPU blocks of ``run``: when it will be done. O(blocks)."""
+        del run
+        pieces = self._pieces(sources, targets)
+        self.traffic.pieces_in += pieces
+        self.traffic.tokens_in += tokens
+        return self.link.back(self._now_us(), pieces, tokens)
+
+    def _pieces(self, sources: Sequence[int], targets: Sequence[int]) -> int:
+        """How many copies move these blocks, as many of each."""
+        pairs = zip(sources, targets, strict=True)
+        return contiguous_pieces(pairs) if self.swap.piecewise else len(sources)
 
     def _admit(self, queued: QueuedRequest, node: Node, matched: int, private: int) -> None:
         """As ever, with blocks for what is computed."""
