@@ -11,6 +11,7 @@ import pickle
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise, permutations
 
 import networkx as nx
@@ -277,21 +278,35 @@ def explore_pool(blocks: int, group_blocks: int, pool_type: type[BlockPool] = Bl
     return len(seen), ()
 
 
-def _operations(pool: BlockPool) -> Iterator[Callable[[BlockPool], str]]:
+Operation = Callable[[BlockPool], str]
+"""Changes a pool; why that was wrong, or nothing."""
+
+
+def _operations(pool: BlockPool) -> Iterator[Operation]:
     """Whatever may be done in this state."""
     held = dict(pool.held_blocks())
     for owner in OWNERS:
         if len(held) < pool.blocks:
-            yield lambda pool, owner=owner: _taken(pool, owner, held)
-        yield lambda pool, owner=owner: _left_alone(pool, held, lambda: pool.close(owner))
+            yield partial(_taken, owner=owner, held=held)
+        yield partial(_left_alone, expected=held, operation=partial(_close, owner=owner))
         for block in held:
-            yield lambda pool, owner=owner, block=block: _left_alone(
-                pool, {**held, block: owner}, lambda: pool.hand_over(block, owner)
-            )
+            given = partial(_hand_over, block=block, owner=owner)
+            yield partial(_left_alone, expected={**held, block: owner}, operation=given)
     for block in held:
-        yield lambda pool, block=block: _left_alone(
-            pool, {b: o for b, o in held.items() if b != block}, lambda: pool.release(block)
-        )
+        others = {other: owner for other, owner in held.items() if other != block}
+        yield partial(_left_alone, expected=others, operation=partial(_release, block=block))
+
+
+def _close(pool: BlockPool, owner: str) -> None:
+    pool.close(owner)
+
+
+def _hand_over(pool: BlockPool, block: int, owner: str) -> None:
+    pool.hand_over(block, owner)
+
+
+def _release(pool: BlockPool, block: int) -> None:
+    pool.release(block)
 
 
 def _taken(pool: BlockPool, owner: str, held: dict[int, Hashable]) -> str:
@@ -302,9 +317,9 @@ def _taken(pool: BlockPool, owner: str, held: dict[int, Hashable]) -> str:
     return "" if dict(pool.held_blocks()) == {**held, block: owner} else "taking a block changed others"
 
 
-def _left_alone(pool: BlockPool, expected: dict[int, Hashable], operation: Callable[[], None]) -> str:
+def _left_alone(pool: BlockPool, expected: dict[int, Hashable], operation: Callable[[BlockPool], None]) -> str:
     """Do something that must leave the blocks held as ``expected``."""
-    operation()
+    operation(pool)
     return "" if dict(pool.held_blocks()) == expected else "an operation changed who holds what"
 
 

@@ -35,8 +35,8 @@ def context_keys(queued: QueuedRequest, block_size: int) -> tuple[BlockKey, ...]
     """Keys of all blocks that hold the resident tokens of a request, the last perhaps partly filled. O(blocks).
 
     Blocks of which the tokens are known are named by content, so that other requests find them. Generated tokens that
-    the workload does not tell are known to their request alone, by its rank: names may be used again. A partly filled block is known by how far it is filled,
-    since it will be another once it is full.
+    the workload does not tell are known to their request alone, by its rank: names may be used again. A partly filled
+    block is known by how far it is filled, since it will be another once it is full.
     """
     full, rest = divmod(queued.resident, block_size)
     known = sequence_blocks(queued.request, block_size)[:full]
