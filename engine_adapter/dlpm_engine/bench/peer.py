@@ -8,7 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dlpm.errors import InputError
-from dlpm_engine.bench.decision import DecisionTime
+from dlpm_engine.bench.decision import DecisionTime, Subject, summed_up
+
+SGLANG = "sglang"
 
 _PROGRAM = Path(__file__).with_name("sglang_lpm.py")
 _REPETITIONS = 5
@@ -34,14 +36,5 @@ def measure_sglang(python: str, lengths: Sequence[int]) -> Iterator[DecisionTime
         if not line.startswith("{"):
             continue
         row = json.loads(line)
-        yield DecisionTime(
-            engine=f"sglang {row['sglang']}",
-            waiting=row["waiting"],
-            block_size=_BLOCK_SIZE,
-            steps=row["steps"],
-            median_us=row["median_us"],
-            mean_us=row["median_us"],
-            p99_us=row["median_us"],
-            submit_us=0.0,
-            admissions=0.0,
-        )
+        subject = Subject(f"{SGLANG} {row['sglang']}", row["waiting"], _BLOCK_SIZE)
+        yield summed_up(subject, row["processor_us"], row["wall_us"])

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dlpm.errors import InputError
-from dlpm_engine.bench.decision import DecisionTime
+from dlpm_engine.bench.decision import DecisionTime, Subject
 
 
 def draw_cost_curve(times: Sequence[DecisionTime], path: Path) -> None:
-    """Draw median step times over queue lengths, one line for each engine and block size, both axes logarithmic.
+    """Draw median step times over queue lengths, one line for each engine with its parameters, both axes
+    logarithmic.
 
     Raises:
         InputError: matplotlib is not installed, or the file cannot be written.
@@ -21,17 +22,24 @@ def draw_cost_curve(times: Sequence[DecisionTime], path: Path) -> None:
         raise InputError("drawing needs matplotlib: pip install 'dlpm[plot]'", field="--svg") from error
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
-    for engine, block_size in sorted({(time.engine, time.block_size) for time in times}):
-        points = sorted(
-            (time.waiting, time.median_us / 1000)
-            for time in times
-            if (time.engine, time.block_size) == (engine, block_size)
-        )
-        axes.plot(*zip(*points, strict=True), marker="o", label=f"{engine}, blocks of {block_size}")
-    axes.set(xscale="log", yscale="log", xlabel="waiting requests", ylabel="milliseconds a step (median)")
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for time in times:
+        curves.setdefault(_label(time.subject), []).append((time.subject.waiting, time.median_us / 1000))
+    for label, points in sorted(curves.items()):
+        axes.plot(*zip(*sorted(points), strict=True), marker="o", label=label)
+    axes.set(
+        xscale="log", yscale="log", xlabel="waiting requests", ylabel="milliseconds of processor time a step (median)"
+    )
     axes.grid(True, which="major", linewidth=0.4)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, fontsize="small")
     try:
         figure.savefig(path, format="svg", metadata={"Date": None})
     except OSError as error:
         raise InputError(f"cannot be written: {error.strerror}", source=str(path)) from error
+
+
+def _label(subject: Subject) -> str:
+    """What a line is called."""
+    device = "" if subject.device == "cpu" else f" on {subject.device}"
+    threads = "" if subject.threads == 1 else f", {subject.threads} threads"
+    return f"{subject.engine}{device}, blocks of {subject.block_size}{threads}"

@@ -7,13 +7,13 @@ torchvision. As shipped, SGLang orders by arrival above 128 waiting requests; th
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.abc
 import importlib.machinery
 import json
 import logging
 import random
-import statistics
 import sys
 import time
 from array import array
@@ -103,19 +103,28 @@ def _settle(module_name: str, prefix: str) -> None:
                 logging.debug("%s: %s", name, error)
 
 
-def _prompts(waiting: int, draw: random.Random) -> tuple[list[list[int]], list[array[int]]]:
-    """The families' prefixes, and the prompts that share them."""
-    families = [[draw.randrange(1, _VOCABULARY) for _ in range(max(_SHARED))] for _ in range(_FAMILIES)]
+def _prompts(waiting: int, draw: random.Random) -> tuple[list[array[int]], list[array[int]]]:
+    """The families' prefixes, and the prompts that share them and no token more."""
+    torch = importlib.import_module("torch")
+    generator = torch.Generator().manual_seed(waiting)
+
+    def tokens(count: int, least: int) -> array[int]:
+        drawn = torch.randint(least, least + _VOCABULARY, (count,), generator=generator, dtype=torch.int64)
+        return array("q", drawn.numpy().tobytes())
+
+    families = [tokens(max(_SHARED), 1) for _ in range(_FAMILIES)]
     prompts = []
     for _ in range(waiting):
         shared = draw.choice(_SHARED)
-        prefix = draw.choice(families)[:shared]
-        prompts.append(array("q", prefix + [draw.randrange(1, _VOCABULARY) for _ in range(_PROMPT - shared)]))
+        prompts.append(draw.choice(families)[:shared] + tokens(_PROMPT - shared, 1 + _VOCABULARY))
     return families, prompts
 
 
-def _order_us(waiting: int, repetitions: int) -> list[float]:
-    """Microseconds of processor time that SGLang takes to order a queue by prefix match, all families cached."""
+def _order_us(waiting: int, repetitions: int) -> tuple[list[float], list[float]]:
+    """Microseconds that SGLang takes to order a queue by prefix match, all families cached.
+
+    Processor time of all threads, and time by the clock on the wall, of each repetition but the first.
+    """
     modules = {
         name: importlib.import_module(f"sglang.srt.{path}")
         for name, path in (
@@ -160,8 +169,7 @@ def _order_us(waiting: int, repetitions: int) -> list[float]:
     )
     draw = random.Random(waiting)
     families, prompts = _prompts(waiting, draw)
-    for prefix in families:
-        tokens = array("q", prefix)
+    for tokens in families:
         key = modules["radix"].RadixKey(token_ids=tokens)
         tree.insert(modules["base"].InsertParams(key=key, value=allocator.alloc(len(tokens))))
     queue = [
@@ -175,16 +183,21 @@ def _order_us(waiting: int, repetitions: int) -> list[float]:
     ]
     policy = modules["policy"].SchedulePolicy("lpm", tree, False, False, False)
     vars(modules["policy"])["WAITING_QUEUE_PREFIX_MATCH_MAX"] = _NO_LIMIT
-    times = []
+    gc.collect()
+    gc.freeze()
+    processor = []
+    wall = []
     for _ in range(repetitions + 1):
         draw.shuffle(queue)
-        before = time.thread_time_ns()
+        wall_before, before = time.perf_counter_ns(), time.process_time_ns()
         policy.calc_priority(queue)
-        times.append((time.thread_time_ns() - before) / 1000)
+        processor.append((time.process_time_ns() - before) / 1000)
+        wall.append((time.perf_counter_ns() - wall_before) / 1000)
+    gc.unfreeze()
     matched = [request.num_matched_prefix_tokens for request in queue]
     if matched != sorted(matched, reverse=True) or set(matched) - set(_SHARED):
         raise RuntimeError("SGLang did not order by the shared prefixes: its interface has changed")
-    return times[1:]
+    return processor[1:], wall[1:]
 
 
 def main() -> None:
@@ -198,8 +211,8 @@ def main() -> None:
     logging.getLogger("sglang").setLevel(logging.ERROR)
     version = importlib.import_module("importlib.metadata").version("sglang")
     for waiting in lengths:
-        times = _order_us(waiting, repetitions)
-        row = {"sglang": version, "waiting": waiting, "median_us": statistics.median(times), "steps": len(times)}
+        processor, wall = _order_us(waiting, repetitions)
+        row = {"sglang": version, "waiting": waiting, "processor_us": processor, "wall_us": wall}
         print(json.dumps(row), flush=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Annotated
 
 import typer
@@ -12,11 +13,14 @@ from rich.console import Console
 from dlpm.errors import InputError
 from dlpm.jsonl import JsonValue
 from dlpm_engine.bench.batched import REQUESTS, measure_batched
-from dlpm_engine.bench.decision import STEPPERS, DecisionTime, measure
+from dlpm_engine.bench.decision import DecisionTime, Subject, measure
 from dlpm_engine.bench.machine import describe_machine
 from dlpm_engine.bench.peer import measure_sglang
 from dlpm_engine.bench.plot import draw_cost_curve
-from dlpm_engine.cli.common import check_writable, output_console, say, write_json
+from dlpm_engine.bench.rounds import Row, in_rows
+from dlpm_engine.bench.steppers import BATCHED as BATCHED_ENGINE
+from dlpm_engine.bench.steppers import NAMES, REFERENCE
+from dlpm_engine.cli.common import check_writable, output_console, progress_bar, say, write_json
 from dlpm_engine.differential.campaign import Plan, run_campaign
 from dlpm_engine.differential.hunt import Settings
 from dlpm_engine.differential.pool import one_thread
@@ -27,17 +31,18 @@ CAMPAIGN = "campaign"
 BATCHED = "batched"
 SUITES = (DECISION, CAMPAIGN, BATCHED)
 SIZES = (128, 1024, 8192)
+CPU = "cpu"
 
 _WARM_STEPS = 80
 _STEPS = 300
-_SGLANG_SIZES = 8192
 _ALONE = 64
 
 _EPILOG = """\b
 Examples:
   dlpm bench
-  dlpm bench --suite decision --sizes 128,1024,8192,65536,524288 --block-size 16 --svg cost.svg
-  dlpm bench --suite decision --sglang ~/sglang/bin/python --json times.json
+  dlpm bench --suite decision --engine tensor --sizes 128,1024,8192,65536,524288 --svg cost.svg
+  dlpm bench --suite decision --block-size 1,16 --rounds 5 --sglang ~/sglang/bin/python --json times.json
+  dlpm bench --suite decision --suite batched --engine tensor-batched --device cuda
 """
 
 
@@ -52,12 +57,16 @@ def bench(
     ] = None,
     engine: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help=f"For {DECISION}: {', '.join(STEPPERS)}; may be repeated. Without it: all."),
+        typer.Option(metavar="NAME", help=f"For {DECISION}: {', '.join(NAMES)}; may be repeated. Without it: all."),
     ] = None,
     sizes: Annotated[str, typer.Option(metavar="N,N,...", help=f"For {DECISION}: how many requests wait.")] = ",".join(
         map(str, SIZES)
     ),
-    block_size: Annotated[int, typer.Option(metavar="N", help=f"For {DECISION}: tokens a cached block.")] = 16,
+    block_size: Annotated[str, typer.Option(metavar="N,N,...", help=f"For {DECISION}: tokens a cached block.")] = "16",
+    threads: Annotated[str, typer.Option(metavar="N,N,...", help=f"For {DECISION}: threads that torch may use.")] = "1",
+    rounds: Annotated[
+        int, typer.Option(metavar="N", help=f"For {DECISION}: measure all so often, and give the medians.")
+    ] = 1,
     seconds: Annotated[
         float, typer.Option(metavar="S", help="Longest time to warm up for one figure, and to measure it.")
     ] = 10.0,
@@ -67,8 +76,11 @@ def bench(
     ] = None,
     instances: Annotated[
         str, typer.Option(metavar="B,B,...", help=f"For {BATCHED}: how many instances at once.")
-    ] = "1,64,1024",
-    device: Annotated[str, typer.Option(metavar="NAME", help=f"For {BATCHED}: cpu or cuda.")] = "cpu",
+    ] = "1,64,4096",
+    device: Annotated[
+        str,
+        typer.Option(metavar="NAME", help=f"For {BATCHED}, and {BATCHED_ENGINE} in {DECISION}: cpu or cuda."),
+    ] = CPU,
     jobs: Annotated[int, typer.Option(metavar="N", help=f"For {CAMPAIGN}: processes.")] = 2,
     svg: Annotated[str | None, typer.Option(metavar="FILE", help=f"Draw the times of {DECISION}.")] = None,
     json_file: Annotated[
@@ -77,24 +89,34 @@ def bench(
 ) -> None:
     """Time a step of the schedulers while many requests wait, and the comparison of the two.
 
-    Times are processor time of one thread, so that other work on the machine lengthens them little.
+    Times of steps are processor time of all threads together, so that other work on the machine lengthens them little;
+    the clock on the wall is beside it. A step of SGLang is only the ordering of the queue.
     """
     for option, file in (("--json", json_file), ("--svg", svg)):
         check_writable(option, file)
     suites = _chosen(suite, SUITES, "--suite")
-    engines = _chosen(engine, tuple(STEPPERS), "--engine")
-    lengths = _numbers(sizes, "--sizes")
+    engines = _chosen(engine, NAMES, "--engine")
+    subjects = _subjects(
+        engines,
+        _numbers(sizes, "--sizes"),
+        _numbers(block_size, "--block-size"),
+        _numbers(threads, "--threads"),
+        device,
+    )
     batches = _numbers(instances, "--instances")
+    if rounds < 1:
+        raise InputError(f"expected an integer > 0, found {rounds}", field="--rounds")
+    _refuse_absent(device)
     console = output_console(json_file)
     one_thread()
     machine = describe_machine()
     say(console, ", ".join(f"{name} {value}" for name, value in machine.items() if value is not None))
     result: dict[str, JsonValue] = {"schema": "dlpm.bench/1", "machine": machine}
     if DECISION in suites:
-        times = _decision(console, engines, lengths, block_size, seconds, sglang)
-        result[DECISION] = [time.to_json() for time in times]
+        rows = _decision(console, subjects, rounds, seconds, sglang)
+        result[DECISION] = [row.to_json() for row in rows]
         if svg is not None:
-            draw_cost_curve(times, Path(svg))
+            draw_cost_curve([row.time for row in rows], Path(svg))
     if CAMPAIGN in suites:
         result[CAMPAIGN] = _campaign(console, jobs, seconds)
     if BATCHED in suites:
@@ -111,6 +133,15 @@ def _chosen(names: Sequence[str] | None, known: Sequence[str], option: str) -> S
     return names or known
 
 
+def _refuse_absent(device: str) -> None:
+    """Refuse a device that is not there, before anything is measured."""
+    try:
+        from dlpm_engine.tensor.batched.engine import torch_device
+    except ModuleNotFoundError as error:
+        raise InputError("dlpm bench needs torch: pip install 'dlpm[torch]'") from error
+    torch_device(device)
+
+
 def _numbers(text: str, option: str) -> list[int]:
     """Numbers above 0, as the command line lists them."""
     try:
@@ -124,37 +155,86 @@ def _numbers(text: str, option: str) -> list[int]:
 
 def _decision(
     console: Console,
-    engines: Sequence[str],
-    lengths: Sequence[int],
-    block_size: int,
+    subjects: Sequence[Subject],
+    rounds: int,
     seconds: float,
     sglang: str | None,
-) -> list[DecisionTime]:
+) -> list[Row]:
     """Time steps, and print a table."""
-    times = [
-        measure(engine, waiting, block_size, warm_steps=_WARM_STEPS, steps=_STEPS, seconds=seconds)
-        for waiting in lengths
-        for engine in engines
-    ]
-    if sglang is not None:
-        times += measure_sglang(sglang, [waiting for waiting in lengths if waiting <= _SGLANG_SIZES])
-    header = ("engine", "waiting", "block", "median ms", "mean ms", "p99 ms", "steps", "admitted a step", "submit us")
-    rows = tuple(
-        (
-            time.engine,
-            f"{time.waiting:,}",
-            str(time.block_size),
-            f"{time.median_us / 1000:.3f}",
-            f"{time.mean_us / 1000:.3f}",
-            f"{time.p99_us / 1000:.3f}",
-            str(time.steps),
-            f"{time.admissions:.1f}",
-            f"{time.submit_us:.0f}",
-        )
-        for time in times
+    measured: list[list[DecisionTime]] = []
+    with progress_bar(rounds * (len(subjects) + (sglang is not None)), "figures") as advance:
+        done = 0
+        for _ in range(rounds):
+            times: list[DecisionTime] = []
+            for subject in subjects:
+                advance(f"{subject.engine}, {subject.waiting:,} waiting", done)
+                times.append(measure(subject, warm_steps=_WARM_STEPS, steps=_STEPS, seconds=seconds))
+                done += 1
+            if sglang is not None:
+                advance("SGLang", done)
+                times += measure_sglang(sglang, sorted({subject.waiting for subject in subjects}))
+                done += 1
+            measured.append(times)
+    table = in_rows(measured)
+    header = (
+        "engine",
+        "threads",
+        "waiting",
+        "block",
+        "median ms",
+        "p99 ms",
+        "wall ms",
+        "steps",
+        "admitted\na step",
+        "submit\nus",
+        "step and\nsubmits ms",
+        "SGLang\nover it",
     )
-    show(console, [Sheet("one step, processor time", header, rows)])
-    return times
+    show(console, [Sheet(f"one step, processor time{_of_rounds(rounds)}", header, tuple(map(_cells, table)))])
+    return table
+
+
+def _of_rounds(rounds: int) -> str:
+    """What the figures of several rounds are."""
+    return f", medians of {rounds} rounds" if rounds > 1 else ""
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    """A row of the table of step times."""
+    time, subject = row.time, row.time.subject
+    is_step = time.admissions > 0
+    share = ""
+    if row.shares:
+        share = f"{median(row.shares):.1f}"
+        if len(row.shares) > 1:
+            share += f" ({min(row.shares):.1f}-{max(row.shares):.1f})"
+    return (
+        subject.engine if subject.device == CPU else f"{subject.engine} on {subject.device}",
+        str(subject.threads),
+        f"{subject.waiting:,}",
+        str(subject.block_size),
+        f"{time.median_us / 1000:.3f}",
+        f"{time.p99_us / 1000:.3f}",
+        f"{time.wall_us / 1000:.3f}",
+        str(time.steps),
+        f"{time.admissions:.1f}" if is_step else "",
+        f"{time.submit_us:.0f}" if is_step else "",
+        f"{time.with_submits_us() / 1000:.3f}" if is_step else "",
+        share,
+    )
+
+
+def _subjects(
+    engines: Sequence[str], lengths: Sequence[int], blocks: Sequence[int], threads: Sequence[int], device: str
+) -> list[Subject]:
+    """What is measured in one round: the reference, which knows no threads, once for each queue."""
+    return [
+        Subject(engine, waiting, block, count, device if engine == BATCHED_ENGINE else CPU)
+        for waiting in lengths
+        for block in blocks
+        for engine in engines
+        for count in (threads if engine != REFERENCE else threads[:1])
+    ]
 
 
 def _campaign(console: Console, jobs: int, seconds: float) -> dict[str, JsonValue]:

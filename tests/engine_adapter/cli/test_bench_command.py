@@ -21,7 +21,8 @@ def test_step_times_are_given_for_each_engine_and_queue_and_drawn(dlpm: CommandL
     assert outcome.code == 0
     result = json.loads((tmp_path / "out.json").read_text())
     figures = [(each["engine"], each["waiting"]) for each in result["decision"]]
-    assert figures == [("reference", 8), ("tensor", 8), ("reference", 40), ("tensor", 40)]
+    engines = ("reference", "tensor", "tensor-batched")
+    assert figures == [(engine, waiting) for waiting in (8, 40) for engine in engines]
     assert all(each["median_us"] > 0 and each["steps"] >= 5 for each in result["decision"])
     assert result["machine"]["python"]
     assert (tmp_path / "out.svg").read_text().lstrip().startswith("<?xml")
