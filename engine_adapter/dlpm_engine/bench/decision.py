@@ -10,7 +10,7 @@ from statistics import fmean, median
 
 from dlpm.jsonl import JsonValue
 from dlpm_engine.adapter import EngineConfig
-from dlpm_engine.bench.families import Families
+from dlpm_engine.bench.families import MAX_OUTPUT, Families
 from dlpm_engine.bench.steppers import Stepper, make_stepper
 
 KV_TOKENS = 400_000
@@ -95,10 +95,11 @@ def summed_up(
     )
 
 
-def measure(subject: Subject, *, warm_steps: int, steps: int, seconds: float) -> DecisionTime:
+def measure(subject: Subject, *, steps: int, seconds: float) -> DecisionTime:
     """Fill a queue, run until memory turns over, then time steps; what is admitted is replaced.
 
-    At most ``steps`` steps in ``seconds`` seconds, `_LEAST_STEPS` in any case. Warming up stops after as many seconds.
+    At most ``steps`` steps in ``seconds`` seconds, `_LEAST_STEPS` in any case. Before them go `MAX_OUTPUT` steps: all
+    that the first one admits has finished then, and steps that admit nothing, because nothing finishes, are over.
 
     Raises:
         InputError: there is no such device here.
@@ -110,21 +111,18 @@ def measure(subject: Subject, *, warm_steps: int, steps: int, seconds: float) ->
     threads_before = torch.get_num_threads()
     torch.set_num_threads(subject.threads)
     try:
-        return _measure(subject, stepper, warm_steps, steps, seconds)
+        return _measure(subject, stepper, steps, seconds)
     finally:
         torch.set_num_threads(threads_before)
 
 
-def _measure(subject: Subject, stepper: Stepper, warm_steps: int, steps: int, seconds: float) -> DecisionTime:
+def _measure(subject: Subject, stepper: Stepper, steps: int, seconds: float) -> DecisionTime:
     """Time the steps of an empty scheduler once it is full."""
     requests = Families(_SEED, subject.block_size)
     _fill(stepper, requests, subject.waiting)
-    started = time.monotonic()
-    for _ in range(warm_steps):
+    for _ in range(MAX_OUTPUT):
         stepper.step()
         _fill(stepper, requests, subject.waiting)
-        if time.monotonic() - started > seconds:
-            break
     gc.collect()
     gc.freeze()
     processor: list[float] = []

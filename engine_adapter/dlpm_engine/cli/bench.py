@@ -33,7 +33,6 @@ SUITES = (DECISION, CAMPAIGN, BATCHED)
 SIZES = (128, 1024, 8192)
 CPU = "cpu"
 
-_WARM_STEPS = 80
 _STEPS = 300
 _ALONE = 64
 
@@ -68,7 +67,7 @@ def bench(
         int, typer.Option(metavar="N", help=f"For {DECISION}: measure all so often, and give the medians.")
     ] = 1,
     seconds: Annotated[
-        float, typer.Option(metavar="S", help="Longest time to warm up for one figure, and to measure it.")
+        float, typer.Option(metavar="S", help="Longest time to measure one figure, once it is warm.")
     ] = 10.0,
     sglang: Annotated[
         str | None,
@@ -168,7 +167,7 @@ def _decision(
             times: list[DecisionTime] = []
             for subject in subjects:
                 advance(f"{subject.engine}, {subject.waiting:,} waiting", done)
-                times.append(measure(subject, warm_steps=_WARM_STEPS, steps=_STEPS, seconds=seconds))
+                times.append(measure(subject, steps=_STEPS, seconds=seconds))
                 done += 1
             if sglang is not None:
                 advance("SGLang", done)
