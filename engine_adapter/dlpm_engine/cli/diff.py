@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -90,7 +91,7 @@ def diff(
         float, typer.Option(metavar="S", help="Longest time for one case: then the engine is taken to hang.")
     ] = CASE_SECONDS,
     controls: Annotated[
-        bool, typer.Option("--controls", help="Test the tester: clean pairs, and every planted fault.")
+        bool, typer.Option("--controls", help="Test the tester: clean pairs, every planted fault, and broken testers.")
     ] = False,
     format_name: Annotated[
         str | None, typer.Option("--format", metavar="NAME", help="How to read the workload. Without it: by content.")
@@ -307,11 +308,12 @@ def _finish(console: Console, summary: Summary, json_file: str | None) -> None:
 def _controls(console: Console, json_file: str | None) -> None:
     """Run the tester's controls; exit with 1 if one fails."""
     try:
+        from dlpm_engine.differential.broken_testers import run_tester_controls
         from dlpm_engine.differential.faults import FAULTS
     except ModuleNotFoundError as error:
         raise InputError("the controls need torch: pip install 'dlpm[torch]'", field="--controls") from error
     results: list[Control] = []
-    for control in run_controls(FAULTS):
+    for control in chain(run_controls(FAULTS), run_tester_controls()):
         verdict = "ok  " if control.passed else "FAIL"
         say(console, f"{verdict} {control.name}: {control.detail} ({control.seconds:.1f} s)")
         results.append(control)

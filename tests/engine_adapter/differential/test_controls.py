@@ -6,13 +6,11 @@ import pytest
 
 pytest.importorskip("torch")
 
-from dlpm_engine.adapter import EngineAdapter
-from dlpm_engine.differential.case import Case
+from dlpm_engine.differential import broken_testers
+from dlpm_engine.differential.broken_testers import BROKEN_TESTERS, run_tester_controls
 from dlpm_engine.differential.controls import FEW_REQUESTS, run_controls
-from dlpm_engine.differential.engines import make_engine
 from dlpm_engine.differential.faults import FAULTS
-from dlpm_engine.differential.hunt import Settings, compare
-from dlpm_engine.differential.lockstep import Outcome
+from dlpm_engine.differential.hunt import compare
 
 
 def test_at_least_twenty_faults_are_planted_and_each_says_what_is_wrong() -> None:
@@ -32,31 +30,25 @@ def test_a_planted_fault_is_found_and_shown_by_few_requests(fault: str) -> None:
     assert f"shown by {FEW_REQUESTS + 1}" not in control.detail
 
 
-def test_a_tester_that_compares_nothing_is_caught() -> None:
-    def blind(case: Case, engine: EngineAdapter, settings: Settings) -> Outcome:
-        return Outcome()
-
-    clean_reference, clean_tensor, planted = run_controls(("one-pass",), blind, clean_cases=3, fault_seconds=0.2)
-    assert not clean_reference.passed
-    assert not clean_tensor.passed
-    assert not planted.passed
+def test_each_broken_tester_is_caught() -> None:
+    controls = list(run_tester_controls())
+    assert [control.name.rpartition(" ")[2] for control in controls] == list(BROKEN_TESTERS)
+    assert all(control.passed for control in controls), controls
 
 
-def test_a_tester_that_looks_at_the_first_step_alone_is_caught() -> None:
-    def hasty(case: Case, engine: EngineAdapter, settings: Settings) -> Outcome:
-        outcome = compare(case, engine, settings)
-        if outcome.divergence is not None and outcome.divergence.step > 1:
-            return Outcome()
-        outcome.tally.passed_over = 0
-        return outcome
-
-    clean_reference, *_ = run_controls((), hasty, clean_cases=10)
-    assert not clean_reference.passed
+def test_a_tester_that_never_asks_the_engine_is_caught_by_a_planted_fault_alone() -> None:
+    broken = BROKEN_TESTERS["compares-the-reference-alone"]
+    results = list(run_controls(("one-pass",), broken, clean_cases=3, fault_seconds=0.2))
+    assert [control.passed for control in results] == [True, True, False]
 
 
-def test_a_tester_that_always_complains_is_caught() -> None:
-    def shrill(case: Case, engine: EngineAdapter, settings: Settings) -> Outcome:
-        return compare(case, make_engine("tensor+newcomer-gets-quantum"), settings)
+def test_a_tester_that_compares_nothing_is_caught_by_every_control() -> None:
+    results = list(run_controls(("one-pass",), BROKEN_TESTERS["compares-nothing"], clean_cases=3, fault_seconds=0.2))
+    assert [control.passed for control in results] == [False, False, False]
 
-    clean_reference, *_ = run_controls((), shrill, clean_cases=3)
-    assert not clean_reference.passed
+
+def test_a_tester_that_is_not_broken_is_not_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broken_testers, "BROKEN_TESTERS", {"sound": compare})
+    (control,) = run_tester_controls()
+    assert not control.passed
+    assert control.detail == "not caught by any of 3 controls"
