@@ -145,7 +145,7 @@ def run_chunk(
             if is_small:
                 result.found = described(case, outcome.divergence, settings, None)
             else:
-                result.found = _made_small(case, settings, save)
+                result.found = _made_small(case, outcome.divergence, settings, save)
             break
     result.seconds, result.cpu_seconds = time.monotonic() - started, time.process_time() - cpu_started
     return result
@@ -172,18 +172,19 @@ def _outcomes(cases: Iterable[Case], settings: Settings) -> Iterator[tuple[Case,
         yield from zip(group, coverages, compare_together(group, device, settings, coverages), strict=True)
 
 
-def _made_small(case: Case, settings: Settings, save: Path | None) -> dict[str, JsonValue]:
-    """Shrink a case, save it, and describe the divergence."""
+def _made_small(case: Case, seen: Divergence, settings: Settings, save: Path | None) -> dict[str, JsonValue]:
+    """Shrink a case, save it, and describe the divergence; as it was seen if it does not show on the case alone."""
     small, outcome = smallest(case, settings)
-    divergence = outcome.divergence
-    assert divergence is not None
-    return described(small, divergence, settings, _saved(small, settings, save))
+    again = outcome.divergence
+    return described(small, again or seen, settings, _saved(small, settings, save), repeats=again is not None)
 
 
-def described(case: Case, divergence: Divergence, settings: Settings, file: Path | None) -> dict[str, JsonValue]:
+def described(
+    case: Case, divergence: Divergence, settings: Settings, file: Path | None, *, repeats: bool = True
+) -> dict[str, JsonValue]:
     """A divergence as plain data, its report for people included."""
-    text = report(case, divergence, settings.engine, file)
-    values = as_json(case, divergence, settings.engine, file)
+    text = report(case, divergence, settings.engine, file, repeats=repeats)
+    values = as_json(case, divergence, settings.engine, file, repeats=repeats)
     assert isinstance(values, dict)
     return {**values, "report": text}
 

@@ -227,6 +227,34 @@ def _cases() -> Iterable[tuple[str, EngineConfig, list[Request]]]:
     )
 
 
+def _hashed(number: int, client: str, blocks: tuple[int, ...], tokens: int, output: int = 1, *, at: int = 0) -> Request:
+    """A request whose prompt of so many tokens is known by hashes of its blocks alone."""
+    return Request(
+        id=f"r{number}",
+        client=client,
+        arrival_us=at * STEP_US,
+        input_tokens=tokens,
+        output_tokens=output,
+        max_output=output,
+        blocks=blocks,
+    )
+
+
+_GIVES_MEMORY_BACK = Case(
+    "an admission that gives memory back, because a longer prompt has cached its last block",
+    replace(_PLAIN, quantum=100, kv_tokens=14, block_size=4, memory=OPTIMISTIC, visibility=AFTER_FORWARD),
+    (
+        # Block 2 holds 4 tokens to r1, which runs, and 2 to r3, which then holds less than its share of what is locked.
+        # So r4 fits after r3, and goes before r5, which fits already.
+        _hashed(0, "D", (1, 9), 5),
+        _hashed(1, "A", (1, 2), 8, 4, at=1),
+        _hashed(2, "C", (1, 9, 11), 12, at=2),
+        _hashed(3, "B", (1, 2), 6, at=2),
+        _hashed(4, "C", (1, 9, 12), 10, at=2),
+        _hashed(5, "C", (1, 9, 13), 9, at=2),
+    ),
+)
+
 _HASHED = (
     ("a prompt that is evicted and comes back", 3),
     ("replies fill the cache", 2),
@@ -246,6 +274,7 @@ def corpus() -> Mapping[str, Case]:
             label = f"{name}, hashed in blocks of {block_size}{', partial blocks too' if partial else ''}"
             config = replace(plain.config, block_size=block_size)
             cases[label] = Case(label, config, hashed(workload, partial=partial))
+    cases[_GIVES_MEMORY_BACK.name] = _GIVES_MEMORY_BACK
     crowd = "a thousand clients, one request each"
     many = tuple(_request(k, f"c{k:03}", [k % 7, k % 11, k], 1) for k in range(1000))
     cases[crowd] = Case(crowd, replace(_PLAIN, kv_tokens=100, quantum=3, max_running=16), many)

@@ -8,7 +8,7 @@ import torch
 
 from dlpm.batch import AFTER_FORWARD, AT_ADMISSION
 from dlpm_engine.differential.fault import Fault, swap
-from dlpm_engine.tensor.group import Group, Queued
+from dlpm_engine.tensor.group import NEVER, Group, Queued
 from dlpm_engine.tensor.scheduler import TensorScheduler
 from dlpm_engine.tensor.waiting import ORDER, Place
 
@@ -33,8 +33,8 @@ def _order_by_arrival(scheduler: TensorScheduler) -> None:
     queue = scheduler.queue
     note = queue._note_members
 
-    def note_without_order(group: Group) -> None:
-        note(group)
+    def note_without_order(group: Group, joined: int = NEVER) -> None:
+        note(group, joined)
         group.order = 0
         if group.members:
             queue._table[ORDER, group.index] = 0
@@ -57,6 +57,18 @@ def _stops_at_what_does_not_fit(scheduler: TensorScheduler) -> None:
         return first if first is not None and queue.fits(first, room) else None
 
     swap(queue, "next_fitting", next_fitting)
+
+
+def _returned_memory_unseen(scheduler: TensorScheduler) -> None:
+    admit, queue = scheduler._admit, scheduler.queue
+
+    def admit_and_go_on(queued: Queued) -> None:
+        start_pass = queue.start_pass
+        swap(queue, "start_pass", lambda: None)
+        admit(queued)
+        swap(queue, "start_pass", start_pass)
+
+    swap(scheduler, "_admit", admit_and_go_on)
 
 
 def _one_pass(scheduler: TensorScheduler) -> None:
@@ -168,6 +180,11 @@ QUEUE_FAULTS = (
     Fault("order-by-arrival", "the match does not count for the order", _order_by_arrival),
     Fault("order-not-frozen", "a prompt admitted in this step changes the order of this step", _thawed_order),
     Fault("stops-at-the-first", "what does not fit blocks what stands behind it", _stops_at_what_does_not_fit),
+    Fault(
+        "returned-memory-unseen",
+        "an admission that gives memory back lets nobody fit who did not fit before",
+        _returned_memory_unseen,
+    ),
     Fault("one-pass", "the admission phase is one pass", _one_pass),
     Fault("starts-over", "each admission begins a new pass", _starts_over_after_an_admission),
     Fault("new-rank-after-preemption", "a preempted request goes to the end of the queue", _new_rank_after_preemption),

@@ -64,7 +64,14 @@ def compare(case: Case, engine: EngineAdapter, settings: Settings, observer: Obs
 
 
 def smallest(case: Case, settings: Settings) -> tuple[Case, Outcome]:
-    """A small case on which the engine still differs, and what comes of it; it differs on ``case``."""
+    """A small case on which the engine still differs, and what comes of it.
+
+    The case itself, and no divergence, if the engine does not differ on it again: what it does then depends on the
+    other instances that it schedules, or on chance.
+    """
+    first = run_case(case, settings)
+    if first.divergence is None:
+        return case, first
     quick = Settings(settings.engine, settings.mode, settings.excused, min(settings.case_seconds, _SHRINK_CASE_SECONDS))
 
     def differs(candidate: Case) -> bool:
@@ -77,7 +84,7 @@ def smallest(case: Case, settings: Settings) -> tuple[Case, Outcome]:
     if len(small.requests) > _FEW:
         small = shrink(small, differs, max(0.0, deadline - time.monotonic()))
     outcome = run_case(small, settings)
-    return (small, outcome) if outcome.divergence is not None else (case, run_case(case, settings))
+    return (small, outcome) if outcome.divergence is not None else (case, first)
 
 
 def _with_few_requests(differs: Fails, deadline: float) -> Case | None:

@@ -16,8 +16,8 @@ from dlpm_engine.differential.record import event_key
 _SHOWN = 40
 
 
-def report(case: Case, divergence: Divergence, engine: str, file: Path | None = None) -> str:
-    """The divergence report, as text. O(state + requests)."""
+def report(case: Case, divergence: Divergence, engine: str, file: Path | None = None, *, repeats: bool = True) -> str:
+    """The divergence report, as text. ``repeats`` says whether ``file`` alone shows it. O(state + requests)."""
     difference = divergence.difference
     lines = [
         f"{engine} differs from the reference in step {divergence.step}, "
@@ -41,7 +41,13 @@ def report(case: Case, divergence: Divergence, engine: str, file: Path | None = 
     ]
     if len(case.requests) > _SHOWN:
         lines.append(f"  ... and {len(case.requests) - _SHOWN} more")
-    if file is not None:
+    if not repeats:
+        lines += [
+            "",
+            f"{engine} did not differ on this case again, alone: it depends on what else it schedules, or on chance",
+        ]
+        lines += ["to see it again: the same campaign" + (f"; the case is in {file}" if file is not None else "")]
+    elif file is not None:
         lines += ["", f"to see it again: {command(engine, file)}"]
     return "\n".join(lines)
 
@@ -51,7 +57,7 @@ def command(engine: str, file: Path) -> str:
     return f"dlpm diff --engine {engine} --workload {file}"
 
 
-def as_json(case: Case, divergence: Divergence, engine: str, file: Path | None) -> JsonValue:
+def as_json(case: Case, divergence: Divergence, engine: str, file: Path | None, *, repeats: bool = True) -> JsonValue:
     """The divergence for machines: what `report` says first."""
     return {
         "case": case.name,
@@ -61,8 +67,9 @@ def as_json(case: Case, divergence: Divergence, engine: str, file: Path | None) 
         "reference": _shown(divergence.difference.expected),
         "engine": _shown(divergence.difference.found),
         "reason": explain(case, divergence),
+        "repeats": repeats,
         "file": None if file is None else str(file),
-        "command": None if file is None else command(engine, file),
+        "command": None if file is None or not repeats else command(engine, file),
     }
 
 

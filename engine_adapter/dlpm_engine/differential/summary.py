@@ -35,6 +35,6 @@ def lines(summary: Summary) -> Iterator[str]:
         nothing = "" if tally.decisions() else ": nothing was compared"
         yield f"divergences           0{nothing}"
         return
-    yield "divergences           1, made small:"
+    yield "divergences           1, made small:" if total.found.get("repeats", True) else "divergences           1:"
     yield ""
     yield str(total.found["report"])

@@ -122,4 +122,5 @@ def test_the_controls_can_be_run_from_the_command_line(dlpm: CommandLine, monkey
     outcome = dlpm("diff", "--controls")
     assert outcome.code == 0
     assert "ok   planted: one-pass" in outcome.out
-    assert "3 controls, 0 failed" in outcome.out
+    assert "ok   planted in the tester: compares-nothing: caught by" in outcome.out
+    assert "7 controls, 0 failed" in outcome.out

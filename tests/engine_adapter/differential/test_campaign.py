@@ -16,6 +16,7 @@ import pytest
 pytest.importorskip("torch")
 
 from dlpm.errors import InputError
+from dlpm_engine.adapter import Snapshot
 from dlpm_engine.differential.campaign import Plan, run_campaign
 from dlpm_engine.differential.case import read_case
 from dlpm_engine.differential.chunk import BATCHED_CASES, CASES, cases_of, chunk_from_json, chunk_size, run_chunk
@@ -25,6 +26,7 @@ from dlpm_engine.differential.hunt import Settings, run_case
 from dlpm_engine.differential.kinds import KINDS
 from dlpm_engine.differential.modes import MODES
 from dlpm_engine.differential.pool import WorkerDiedError
+from dlpm_engine.differential.reference_engine import ReferenceEngine
 from dlpm_engine.differential.summary import lines
 
 REFERENCE = Settings("reference")
@@ -70,6 +72,35 @@ def test_a_divergence_ends_the_campaign_and_can_be_seen_again_from_its_file(tmp_
     report = str(found["report"])
     for part in ("why: refill", "before the step", "the step in the reference", "to see it again"):
         assert part in report
+
+
+class _WrongOnce(ReferenceEngine):
+    """The reference, but for the deficits that its first engine tells."""
+
+    engines = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._wrong = _WrongOnce.engines == 0
+        _WrongOnce.engines += 1
+
+    def snapshot(self) -> Snapshot:
+        state = super().snapshot()
+        return replace(state, free_tokens=state.free_tokens + 1) if self._wrong else state
+
+
+def test_a_divergence_that_does_not_show_again_is_reported_as_it_was_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_WrongOnce, "engines", 0)
+    engine = Settings(f"{__name__}:{_WrongOnce.__name__}")
+    case = next(iter(corpus().values()))
+    found = run_chunk([case], 0, engine, tmp_path).found
+    assert found is not None
+    assert (found["repeats"], found["command"]) == (False, None)
+    assert found["requests"] == len(case.requests)
+    assert "did not differ on this case again" in str(found["report"])
+    assert read_case(Path(str(found["file"]))).requests == case.requests
 
 
 def test_several_processes_find_what_one_finds(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from tests.engine_adapter.cases import cases  # noqa: E402
 
 def assert_same(case: Case) -> None:
     """Both engines decide the same on a case."""
-    outcome = run_case(case, Settings("tensor"))
+    outcome = run_case(case, Settings("tensor", case_seconds=600))
     assert outcome.divergence is None, report(case, outcome.divergence, "tensor")
     assert not outcome.unfinished
 
