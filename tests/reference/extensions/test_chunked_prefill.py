@@ -23,17 +23,20 @@ from tests.reference.naive_worker import Rules
 
 
 class ChunkedLockstep(Lockstep):
-    """Both models with chunks."""
+    """Both models with chunks; ``ledger`` and ``naive`` are the plain ones unless given."""
 
-    def __init__(self, rules: Rules, chunks: ChunkedPrefill) -> None:
+    def __init__(
+        self, rules: Rules, chunks: ChunkedPrefill, ledger: Ledger | None = None, naive: NaiveChunks | None = None
+    ) -> None:
         super().__init__(rules)
         memory = Reserving() if rules.memory == "reserving" else Optimistic(rules.watermark)
         config = WorkerConfig(rules.kv_tokens, memory, rules.block_size, rules.visibility, rules.max_running)
-        ledger = Ledger(Quanta(rules.quantum, rules.quanta), CostModel(rules.extend_weight, rules.output_weight))
+        if ledger is None:
+            ledger = Ledger(Quanta(rules.quantum, rules.quanta), CostModel(rules.extend_weight, rules.output_weight))
         self.real = ChunkedWorker(
             config, ChunkedDLPM(ledger), self.timer, chunks, self.log.append, index=self.index, full_log=True
         )
-        self.chunked = self.naive = NaiveChunks(rules, chunks)
+        self.chunked = self.naive = naive if naive is not None else NaiveChunks(rules, chunks)
 
     def waiting_clients(self) -> set[str]:
         """Also those whose next chunk is gated; between steps nobody has had one."""

@@ -26,6 +26,10 @@ class NaiveLateness(NaiveWorker):
 
     def __init__(self, rules: Rules, lags: tuple[int, ...], *, late_extends: bool) -> None:
         super().__init__(rules)
+        self.begin_lateness(lags, late_extends=late_extends)
+
+    def begin_lateness(self, lags: tuple[int, ...], *, late_extends: bool) -> None:
+        """Nothing is late yet. What a model that is late and more calls, instead of `__init__`."""
         self.lags = lags
         self.late_extends = late_extends
         self.forwards = 0
@@ -55,8 +59,9 @@ class NaiveLateness(NaiveWorker):
         for _, client, cost in [charge for charge in self.late if charge[0] <= self.accounted]:
             self.counters[client] -= cost
         self.late = [charge for charge in self.late if charge[0] > self.accounted]
-        name, tokens, _ = self.events[-1]
-        self.events[-1] = (name, tokens, {runner.client(): self.counters[runner.client()] for runner in self.running})
+        name, tokens, charged = self.events[-1]
+        assert isinstance(charged, dict)
+        self.events[-1] = (name, tokens, {client: self.counters[client] for client in charged})
 
     def true_counter(self, client: str) -> int:
         return self.counters[client] - sum(cost for _, late, cost in self.late if late == client)
