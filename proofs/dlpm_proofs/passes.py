@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 
 from dlpm.cost import CostModel
 from dlpm.ledger import Ledger, Quanta
-from dlpm.policies.base import Waiting
+from dlpm.policies.base import AdmissionStep, Waiting
 from dlpm.policies.dlpm import DLPM, visit
 from dlpm.request import ClientId, RequestId
 from dlpm_proofs.solve import Named
@@ -97,6 +98,43 @@ def extend_of(request: RequestId) -> Poly:
 def matched_of(request: RequestId) -> Poly:
     """The cached tokens of a request."""
     return Poly.unknown(f"matched of {request}")
+
+
+class OpenPasses(DLPM):
+    """The real `DLPM.admit` around passes of which only this is known: each leaves fewer requests, or did nothing."""
+
+    LIMIT = 3
+    """So many passes may do something."""
+
+    def __init__(self, ledger: Ledger, exploration: Exploration) -> None:
+        """No pass yet."""
+        super().__init__(ledger)
+        self._exploration = exploration
+        self.given: list[tuple[Waiting, ...]] = []
+        self.rested = False
+
+    def _nothing_can_happen(self, step: AdmissionStep) -> bool:
+        """Whether the phase is skipped is proved of itself."""
+        return self._exploration.flag("nothing can happen")
+
+    def visit_each(self, step: AdmissionStep, order: Sequence[Waiting]) -> tuple[list[Waiting], bool]:
+        """One more pass."""
+        self.given.append(tuple(order))
+        number = len(self.given)
+        happened = number <= self.LIMIT and self._exploration.flag(f"pass {number} does something")
+        self.rested = not happened
+        return list(order[1:] if happened else order), happened
+
+
+def goes_on_until_rest(pair: TwoPasses, policy_type: type[OpenPasses]) -> Formula:
+    """Passes follow each other, each over what the one before has left, until one does nothing; or none is made."""
+    policy, step = policy_type(pair.ledger(), pair.exploration), pair.step()
+    policy.admit(step)
+    if not policy.given:
+        return all_of() if pair.exploration.flag("nothing can happen") else FALSE
+    first, *later = policy.given
+    follow = all(after == before[1:] for before, after in pairwise(policy.given))
+    return all_of() if first == pair.calls and policy.rested and follow and len(later) <= OpenPasses.LIMIT else FALSE
 
 
 class TwoPasses:

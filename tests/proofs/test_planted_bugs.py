@@ -99,6 +99,20 @@ BUGS = (
         "T6/fixpoint",
     ),
     Bug(
+        "the admission phase makes one pass",
+        "policies/dlpm.py",
+        "        while happened:  # l. 17\n            order, happened",
+        "        if happened:  # l. 17\n            order, happened",
+        "T6/fixpoint",
+    ),
+    Bug(
+        "a refill pays only those who wait",
+        "ledger.py",
+        "        for client in self.deficits:  # l. 6\n",
+        "        for client in list(queued_clients):  # l. 6\n",
+        "T5/reserving",
+    ),
+    Bug(
         "a reservation is one token short",
         "memory.py",
         "        return output_left\n",

@@ -17,10 +17,38 @@ from dlpm.events import Admit, Arrive
 from dlpm_proofs import mutants
 from dlpm_proofs.definitions import cost, define
 from dlpm_proofs.solve import Named, Obligation, claim, possible
-from dlpm_proofs.terms import TRUE, Formula, Poly, Products, at_least, at_most, between, equal
+from dlpm_proofs.symbolic import Path
+from dlpm_proofs.terms import (
+    FALSE,
+    TRUE,
+    Formula,
+    Poly,
+    Products,
+    all_of,
+    at_least,
+    at_most,
+    between,
+    equal,
+    implies,
+)
 from dlpm_proofs.theorem import Theorem, Verdict
 from dlpm_proofs.theorems.t3_t4_gap import AT_T1, FLOOR, SAME_QUANTUM, counters_in_range, over_backlogged, paid_at_least
-from dlpm_proofs.transitions import BEFORE, PARAMETERS, QUANTUM, REFERENCE, SAMPLE, W_Q, Algorithm, F, G
+from dlpm_proofs.transitions import (
+    BEFORE,
+    CLIENTS,
+    PARAMETERS,
+    QUANTUM,
+    REFERENCE,
+    SAMPLE,
+    W_Q,
+    Algorithm,
+    F,
+    G,
+    Memory,
+    State,
+    registered,
+    visit_of,
+)
 from dlpm_proofs.witness import STEP_US, Demonstration, Replay, Setting, call, replay
 
 ONE = Poly.constant(1)
@@ -64,6 +92,26 @@ def _allowed_each() -> Poly:
     return QUANTUM[F] - FLOOR + QUANTUM[F] - AT_T1[F]
 
 
+def paid_while_away(algorithm: Algorithm = REFERENCE) -> Iterator[Obligation]:
+    """A refill pays f if it is at or below 0, whether or not anything of f waits: debts are paid off meanwhile."""
+    for client in CLIENTS:
+        visit = visit_of(client, algorithm, Memory.ANY)
+        kept = all_of(*(implies(path.condition(), _pays_debtors(path)) for path in visit.paths))
+        known = ("f has come before", registered(F))
+        yield claim(f"a refill at {visit.name} pays f what f is due", (*PARAMETERS, known, *visit.contract), kept)
+
+
+def _pays_debtors(path: Path[State]) -> Formula:
+    """Where somebody was paid, f was, if it had no credit."""
+    if path.result is None:
+        return FALSE
+    after = path.result
+    if all(after[client].paid == BEFORE[client].paid for client in CLIENTS):
+        return TRUE
+    paid = equal(after[F].paid, BEFORE[F].paid + QUANTUM[F])
+    return implies(at_most(BEFORE[F].deficit, 0), paid)
+
+
 def in_steps() -> Iterator[Obligation]:
     """Every forward step serves an output token to somebody else: so many steps, and no more."""
     served: Formula = at_least(TO_OTHERS, W_Q * STEPS)
@@ -98,6 +146,7 @@ def in_time() -> Iterator[Obligation]:
 def obligations(algorithm: Algorithm = REFERENCE) -> Iterator[Obligation]:
     """The bound in service, in steps and in time."""
     yield from one_other(algorithm)
+    yield from paid_while_away(algorithm)
     yield from in_steps()
     yield from in_time()
 
@@ -193,8 +242,9 @@ T5 = Theorem(
         "a is what the worker serves per second, at least, in every whole step of the wait",
     ),
     expected=Verdict.PROVED,
-    checked="One other client's share by the books of T4; steps and time by induction over the steps of the wait.",
+    checked="One other client's share by the books of T4; steps and time by induction over the steps of the wait. Each"
+    " refill before it, while f was away, has paid f's debt.",
     argued="The shares of n - 1 others add up. Every step of the wait serves somebody (T6), and that is not f.",
     obligations=obligations,
-    mutants=mutants.to_be_noticed(obligations, "refill-ignores-queue", "forgiven-debt"),
+    mutants=mutants.to_be_noticed(obligations, "refill-ignores-queue", "forgiven-debt", "refill-queued-only"),
 )

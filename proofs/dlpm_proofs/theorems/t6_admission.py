@@ -13,14 +13,14 @@ from functools import partial
 
 from dlpm.events import Admit, Event, Order
 from dlpm.ledger import Ledger, Quanta
-from dlpm.policies.base import AdmissionStep, Waiting
+from dlpm.policies.base import AdmissionStep, Waiting, longest_prefix_first
 from dlpm.policies.dlpm import DLPM
 from dlpm.policies.dlpm_literal import DLPMLiteral, EndlessLoopError
 from dlpm.request import Request
 from dlpm.timing import FixedStep
 from dlpm.worker import Worker
 from dlpm_proofs import mutants
-from dlpm_proofs.passes import OWNERS, TwoPasses
+from dlpm_proofs.passes import OWNERS, OpenPasses, TwoPasses, goes_on_until_rest
 from dlpm_proofs.postcondition import postcondition
 from dlpm_proofs.solve import Obligation, claim, possible
 from dlpm_proofs.symbolic import Path
@@ -71,6 +71,13 @@ def passes(policy: type[DLPM] = DLPM) -> Iterator[Obligation]:
         yield from postcondition(name, pair.hypotheses, pair.exploration, pair.something_happens)
 
 
+def loop(policy: type[OpenPasses] = OpenPasses) -> Iterator[Obligation]:
+    """`DLPM.admit` makes passes until one does nothing."""
+    pair = TwoPasses(OWNERS[0])
+    name = "the loop makes passes, each over what the last has left, until one does nothing"
+    yield from postcondition(name, pair.hypotheses, pair.exploration, partial(goes_on_until_rest, pair, policy))
+
+
 def variant(algorithm: Algorithm = REFERENCE) -> Iterator[Obligation]:
     """Each visit lets a request in, or lifts all queued clients from 0 or below, or changes nothing."""
     for client in CLIENTS:
@@ -110,6 +117,16 @@ def obligations(algorithm: Algorithm = REFERENCE) -> Iterator[Obligation]:
     """Termination and work conservation of the fixpoint."""
     yield from variant(algorithm)
     yield from passes()
+    yield from loop()
+
+
+class OnePass(OpenPasses):
+    """Makes one pass, as lines 17-24 may be read."""
+
+    def admit(self, step: AdmissionStep) -> None:
+        """Rest, whatever the pass did."""
+        if not self._nothing_can_happen(step):
+            self.visit_each(step, longest_prefix_first(step))
 
 
 class NeverAsksAgain(DLPM):
@@ -305,13 +322,14 @@ T6 = Theorem(
     " while a request waits.",
     hypotheses=("input + max_output of every request is at most M [checked at submission]",),
     expected=Verdict.PROVED,
-    checked="Every visit admits, or lifts all queued clients from 0 or below, or changes nothing. A pass does, with its"
-    " shortcut, what visiting everybody does; at rest memory refuses all that have credit; a pass over what fits does"
-    " something. M1 and M2: an empty worker refuses nothing.",
+    checked="Every visit admits, or lifts all queued clients from 0 or below, or changes nothing. Passes go on until"
+    " one does nothing. A pass does, with its shortcut, what visiting everybody does; at rest memory refuses all that"
+    " have credit; a pass over what fits does something. M1 and M2: an empty worker refuses nothing.",
     argued="Lexicographic descent: (requests queued, debt of the queued clients). Three requests stand for more.",
     obligations=obligations,
     mutants=(
         *mutants.to_be_noticed(variant, "refill-one", "refill-ignores-queue"),
         *_policies(NeverAsksAgain, StopsAtTheFirst, ForgetsRefills),
+        Mutant("OnePass", (OnePass.__doc__ or "").strip(), partial(loop, OnePass), SAMPLE),
     ),
 )
