@@ -18,7 +18,7 @@ from dlpm.policies.dlpm import DLPM, visit
 from dlpm.request import ClientId, RequestId
 from dlpm_proofs.solve import Named
 from dlpm_proofs.symbolic import Exploration, SymInt
-from dlpm_proofs.terms import FALSE, Formula, Poly, all_of, any_of, at_least, equal, poly
+from dlpm_proofs.terms import FALSE, Flag, Formula, Not, Poly, all_of, any_of, at_least, equal, implies, poly
 from dlpm_proofs.transitions import CLIENTS, PARAMETERS, QUANTUM, W_E, W_Q, F, G
 
 Owners = tuple[ClientId, ...]
@@ -67,7 +67,11 @@ class OpenStep:
 
     def fits(self, request: Waiting) -> bool:
         """What memory answers for ``request`` beside those admitted so far."""
-        return self.memory_refuses_nothing or self._open(f"{request.id} fits after {', '.join(self.admissions)}")
+        return self.memory_refuses_nothing or self._open(self.fits_name(request))
+
+    def fits_name(self, request: Waiting) -> str:
+        """The name of that answer."""
+        return f"{request.id} fits after {', '.join(self.admissions)}"
 
     def try_admit(self, request: Waiting) -> int | None:
         """Its extend tokens, if memory says so."""
@@ -207,5 +211,28 @@ class TwoPasses:
         policy.visit_each(step, self.calls)
         return FALSE if step.admissions or step.refills else all_of()
 
+    def rested(self) -> Named:
+        """The last admission phase came to rest: memory refused all who had credit then. Counters have not risen since.
+
+        Nobody has come or finished since, so memory refuses them still.
+        """
+        fallen = all_of(*(at_least(_at_rest_then(client), Poly.unknown(f"q_{client}")) for client in CLIENTS))
+        fits = {call: Flag(self.step().fits_name(call)) for call in self.calls}
+        refused = all_of(*(implies(at_least(_at_rest_then(call.client), 1), Not(fits[call])) for call in self.calls))
+        return ("the last admission phase came to rest, and counters have not risen", all_of(fallen, refused))
+
+    def not_due_is_idle(self) -> Formula:
+        """Where the policy says that no admission phase is due, a pass would do nothing."""
+        policy, step = self._policy(self.ledger()), self.step()
+        if policy.admission_due(step.queued_clients()):
+            return all_of()
+        policy.visit_each(step, self.calls)
+        return FALSE if step.admissions or step.refills else all_of()
+
     def _symbol(self, value: Poly) -> SymInt:
         return SymInt(self.exploration, value)
+
+
+def _at_rest_then(client: ClientId) -> Poly:
+    """The counter of ``client`` when the last admission phase came to rest."""
+    return Poly.unknown(f"q_{client} at rest")

@@ -106,6 +106,13 @@ BUGS = (
         "T6/fixpoint",
     ),
     Bug(
+        "an admission phase is never due",
+        "policies/dlpm.py",
+        "        return not any(self.ledger.has_credit(client) for client in queued_clients)",
+        "        return False",
+        "T6/fixpoint",
+    ),
+    Bug(
         "a refill pays only those who wait",
         "ledger.py",
         "        for client in self.deficits:  # l. 6\n",

@@ -8,7 +8,7 @@ refused every request of those who have. An empty worker refuses nothing (M1): s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 from dlpm.events import Admit, Event, Order
@@ -16,7 +16,7 @@ from dlpm.ledger import Ledger, Quanta
 from dlpm.policies.base import AdmissionStep, Waiting, longest_prefix_first
 from dlpm.policies.dlpm import DLPM
 from dlpm.policies.dlpm_literal import DLPMLiteral, EndlessLoopError
-from dlpm.request import Request
+from dlpm.request import ClientId, Request
 from dlpm.timing import FixedStep
 from dlpm.worker import Worker
 from dlpm_proofs import mutants
@@ -71,6 +71,15 @@ def passes(policy: type[DLPM] = DLPM) -> Iterator[Obligation]:
         yield from postcondition(name, pair.hypotheses, pair.exploration, pair.something_happens)
 
 
+def skipped_steps(policy: type[DLPM] = DLPM) -> Iterator[Obligation]:
+    """A step in which nobody has come or finished, and no phase is due, is none in which a phase would do anything."""
+    for owners in OWNERS:
+        pair = TwoPasses(owners, policy)
+        assumed = (*pair.hypotheses, pair.rested())
+        name = f"where no phase is due for {', '.join(owners)}, a pass would do nothing"
+        yield from postcondition(name, assumed, pair.exploration, pair.not_due_is_idle)
+
+
 def loop(policy: type[OpenPasses] = OpenPasses) -> Iterator[Obligation]:
     """`DLPM.admit` makes passes until one does nothing."""
     pair = TwoPasses(OWNERS[0])
@@ -117,6 +126,7 @@ def obligations(algorithm: Algorithm = REFERENCE) -> Iterator[Obligation]:
     """Termination and work conservation of the fixpoint."""
     yield from variant(algorithm)
     yield from passes()
+    yield from skipped_steps()
     yield from loop()
 
 
@@ -127,6 +137,14 @@ class OnePass(OpenPasses):
         """Rest, whatever the pass did."""
         if not self._nothing_can_happen(step):
             self.visit_each(step, longest_prefix_first(step))
+
+
+class NeverDue(DLPM):
+    """Waits for an arrival or a finish, although all who wait have spent their credit since."""
+
+    def admission_due(self, queued_clients: Iterable[ClientId]) -> bool:
+        """Never."""
+        return False
 
 
 class NeverAsksAgain(DLPM):
@@ -324,12 +342,14 @@ T6 = Theorem(
     expected=Verdict.PROVED,
     checked="Every visit admits, or lifts all queued clients from 0 or below, or changes nothing. Passes go on until"
     " one does nothing. A pass does, with its shortcut, what visiting everybody does; at rest memory refuses all that"
-    " have credit; a pass over what fits does something. M1 and M2: an empty worker refuses nothing.",
+    " have credit; a pass over what fits does something; where no phase is due it"
+    " would do nothing. M1 and M2: an empty worker refuses nothing.",
     argued="Lexicographic descent: (requests queued, debt of the queued clients). Three requests stand for more.",
     obligations=obligations,
     mutants=(
         *mutants.to_be_noticed(variant, "refill-one", "refill-ignores-queue"),
         *_policies(NeverAsksAgain, StopsAtTheFirst, ForgetsRefills),
+        Mutant("NeverDue", (NeverDue.__doc__ or "").strip(), partial(skipped_steps, NeverDue), SAMPLE),
         Mutant("OnePass", (OnePass.__doc__ or "").strip(), partial(loop, OnePass), SAMPLE),
     ),
 )
