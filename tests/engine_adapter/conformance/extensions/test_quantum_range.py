@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from fractions import Fraction
 from functools import cache, partial
 from typing import Any
 
@@ -14,6 +15,8 @@ from dlpm.cost import CostModel
 from dlpm.errors import InputError
 from dlpm.events import EventSink
 from dlpm.extensions.changing_quantum import ChangingLedger, IndividualLedger, ListedQuanta, QuantumRange, stated
+from dlpm.extensions.measured_quantum import MeasuredLedger
+from dlpm.extensions.quantum_controller import AdditiveQuantum, Aim, FixedQuantum, ImplicitFtrl, QuantumController
 from dlpm.ledger import Ledger
 from dlpm.policies.dlpm import DLPM
 from dlpm.timing import FixedStep
@@ -66,6 +69,42 @@ def test_every_log_of_a_changing_quantum_holds(rules: Rules, plan: Plan, schedul
     report = check(log)
     assert report.violations == ()
     assert {"refill-range", "refill-alike", "extension-floor", "extension-gap"} <= set(report.rules)
+
+
+def controlled(controller: QuantumController, window: int) -> Build:
+    return partial(worker_on, lambda cost: MeasuredLedger(RANGE, cost, controller, window))
+
+
+CONTROLLERS: Mapping[str, Callable[[], QuantumController]] = {
+    "fixed": lambda: FixedQuantum(LEAST),
+    "additive": lambda: AdditiveQuantum(RANGE, Fraction(9, 10), 3),
+    "implicit FTRL": lambda: ImplicitFtrl(RANGE, Aim(Fraction(9, 10), 3, 200)),
+}
+
+
+@given(
+    run_rules(["dlpm"], ["reserving", "optimistic"]),
+    plans(),
+    st.sampled_from(sorted(CONTROLLERS)),
+    st.integers(1, 25),
+)
+def test_every_log_of_a_quantum_that_a_controller_picks_holds(rules: Rules, plan: Plan, name: str, window: int) -> None:
+    rules = Rules(**{**vars(rules), "quantum": MOST, "quanta": {}})
+    log = record_variant(rules, plan, controlled(CONTROLLERS[name](), window), stated(RANGE))
+    assume(len(log) > 1)
+    assert check(log).violations == ()
+
+
+def test_the_quanta_of_controllers_do_change_in_logs_and_a_range_that_is_too_narrow_is_noticed() -> None:
+    for name in ("additive", "implicit FTRL"):
+        logs = [
+            log
+            for window in (5, 20)
+            for log in sample_logs(controlled(CONTROLLERS[name](), window), stated(RANGE), quantum=MOST)
+        ]
+        assert all(check(log).violations == () for log in logs)
+        narrow = [stating(log, stated(QuantumRange(MOST, MOST))) for log in logs]
+        assert "refill-range" in set().union(*(rules_broken(check(log)) for log in narrow))
 
 
 def test_a_quantum_that_changes_breaks_the_rules_of_a_log_that_does_not_say_so() -> None:
