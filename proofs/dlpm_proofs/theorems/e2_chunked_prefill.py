@@ -271,7 +271,7 @@ E2_SEVERAL = Theorem(
     title="Several prompts half computed at a time",
     source="ours, for [DLPM App. A.1 eq. 2]",
     statement="If a step computes at most c tokens of one request, q_i >= 1 - U* with "
-    "X = L_in + ((N-1) // c)(L_in - c) in place of L_in.",
+    "X = L_in + ((N-1) // c)(L_in - c) in place of L_in, and the gap of T3 holds.",
     hypotheses=("reserving memory", "chunks charged as computed", "gate asked once a request", "c <= L_in"),
     expected=Verdict.PROVED,
     checked="The invariant of E2/request with at most X unpaid tokens; budget is left only if each prompt got its c.",
@@ -344,7 +344,7 @@ E2_DEBT = Theorem(
     title="Gated chunks, on debt where nothing else can run",
     source="ours, for [DLPM App. A.1 eq. 2]",
     statement="If the oldest half computed prompt goes on with debt whenever nothing else can run, "
-    "then no step is empty, and q_i >= 1 - U* with the U* of T2*.",
+    "then no step is empty, q_i >= 1 - U* with the U* of T2*, and the gap of T3 holds.",
     hypotheses=("reserving memory", "one half computed prompt a client", "every other chunk is gated"),
     expected=Verdict.PROVED,
     checked="The invariant of E2/request, gated chunks included; a stalled step computes a chunk of at least a token.",

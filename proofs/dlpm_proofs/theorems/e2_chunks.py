@@ -214,10 +214,11 @@ def several_obligations(algorithm: Algorithm = REFERENCE) -> Iterator[Obligation
     floor = define("floor", lambda symbol: bounds.deficit_floor(symbol(unit.symbol)))
     hypotheses = (*PARAMETERS, SOMETHING_UNPAID, unit.meaning, floor.meaning)
     yield unit.total
-    chunks = (
-        chunked_forward(algorithm),
-        *(chunked_visit(client, algorithm, several=True) for client in FLOOR_CLIENTS),
-        *(ungated_chunk(client, algorithm) for client in FLOOR_CLIENTS),
-    )
-    yield from _kept((*chunks, *others(algorithm)), hypotheses, invariant, SEVERAL_PRODUCTS)
+
+    def chunks(clients: Sequence[ClientId]) -> list[Transition]:
+        visits = (chunked_visit(client, algorithm, several=True) for client in clients)
+        return [chunked_forward(algorithm), *visits, *(ungated_chunk(client, algorithm) for client in clients)]
+
+    yield from _kept((*chunks(FLOOR_CLIENTS), *others(algorithm)), hypotheses, invariant, SEVERAL_PRODUCTS)
     yield from _floor_claims(hypotheses, invariant(BEFORE))
+    yield from _books(chunks(CLIENTS))
