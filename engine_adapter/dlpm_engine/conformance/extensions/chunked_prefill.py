@@ -54,7 +54,7 @@ class ChunkedLifecycle(Lifecycle):
         """Tell ``rules`` of chunks."""
         super().__init__(state, batch, rules)
         self._chunked_batch = batch
-        self._rules = rules
+        self._chunk_rules = rules
         self._prefills = prefills
 
     def admit(self, event: dict[str, Any]) -> None:
@@ -62,7 +62,7 @@ class ChunkedLifecycle(Lifecycle):
         first = event.get("chunk")
         if first is not None and not (type(first) is int and 1 <= first <= MAX_INTEGER):
             raise OddLineError
-        self._rules.begins_with(first)
+        self._chunk_rules.begins_with(first)
         super().admit(event)
 
     def chunk(self, event: dict[str, Any]) -> None:
@@ -77,9 +77,9 @@ class ChunkedLifecycle(Lifecycle):
         if request is None:
             self._chunk_stray(name, deficit)
             return
-        if self._rules.chunk(request, tokens, deficit):
+        if self._chunk_rules.chunk(request, tokens, deficit):
             self._chunked_batch.computes(request, tokens)
-        self._rules.charged(request, tokens)
+        self._chunk_rules.charged(request, tokens)
         request.client.recent.append((state.findings.line, state.findings.raw))
 
     def _chunk_stray(self, name: str, deficit: int | None) -> None:
@@ -90,7 +90,7 @@ class ChunkedLifecycle(Lifecycle):
         else:
             queued = state.queued.get(name)
             client = queued.client if queued is not None else None
-            self._rules.of_nobody(name, queued)
+            self._chunk_rules.of_nobody(name, queued)
         if client is not None:
             self._discipline.adopts(client, deficit)
 
@@ -207,12 +207,18 @@ class ChunkedMode(Mode):
         """The rules about gate, charges, refills and chunks."""
         return ChunkedRules(state, TheoremRules(state, self.promises()), self.chunking, prefills)
 
+    def lifecycle(
+        self, state: WorkerState, batch: ChunkedBatch, rules: ChunkedRules, prefills: Prefills
+    ) -> ChunkedLifecycle:
+        """The rules about the life of requests."""
+        return ChunkedLifecycle(state, batch, rules, prefills)
+
     def parts(self, state: WorkerState) -> Parts:
         """Admissions with chunks, and forward steps that yield less than one token each."""
         prefills = Prefills(state)
         rules = self.chunked_rules(state, prefills)
         batch = ChunkedBatch(state, rules, prefills)
-        lifecycle = ChunkedLifecycle(state, batch, rules, prefills)
+        lifecycle = self.lifecycle(state, batch, rules, prefills)
         return Parts(rules, lifecycle, ChunkedForward(state, batch, rules, prefills), {"chunk": lifecycle.chunk})
 
 

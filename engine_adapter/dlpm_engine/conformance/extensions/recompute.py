@@ -29,6 +29,7 @@ from dlpm_engine.conformance.state import ClientState, RequestState
 from dlpm_engine.conformance.theorem_rules import TheoremRules
 from dlpm_engine.conformance.worker_state import WorkerState
 
+NAME = "recompute"
 LAST, FEWEST_OUTPUTS, MOST_OUTPUT_LEFT = "last", "fewest_outputs", "most_output_left"
 CLIENT, SYSTEM, CAUSER = "client", "system", "causer"
 PAGE = "docs/extensions/recompute.md"
@@ -278,4 +279,4 @@ class Recomputation(Mode):
         return Parts(rules, PayerLifecycle(state, batch, rules), Forward(state, batch, rules))
 
 
-EXTENSION = Extension("recompute", Recomputation, (VICTIM, PAYER, CHARGE, CAUSED_FLOOR))
+EXTENSION = Extension(NAME, Recomputation, (VICTIM, PAYER, CHARGE, CAUSED_FLOOR))

@@ -8,8 +8,8 @@ from dlpm.errors import InputError
 from dlpm.events import Header
 from dlpm.fields import Fields
 from dlpm_engine.conformance.extensions import (
-    chunked_late,
     chunked_prefill,
+    chunked_together,
     churn,
     late,
     quantum_range,
@@ -41,7 +41,7 @@ EXTENSIONS: Mapping[str, Extension] = {
 COMBINATIONS: Mapping[frozenset[str], Callable[[Mapping[str, Fields], Header], Mode]] = {
     frozenset(("late", "speculation")): Together,
     frozenset(("late", "recompute")): Together,
-    chunked_late.TOGETHER: chunked_late.ChunkedLate,
+    **dict.fromkeys(chunked_together.TOGETHER, chunked_together.ChunkedTogether),
 }
 """The sets of two or more extensions that have rules together, each with what reads all their options."""
 

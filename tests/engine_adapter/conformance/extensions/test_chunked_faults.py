@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
 
+from dlpm.batch import RunningRequest
+from dlpm.cost import CostModel
 from dlpm.errors import InputError
-from dlpm.extensions.chunked_prefill import ChunkedPrefill
+from dlpm.events import EventSink
+from dlpm.extensions.chunked_prefill import ChunkedDLPM, ChunkedPrefill, ChunkedWorker
+from dlpm.extensions.late_accounting import LateLedger
 from dlpm.extensions.late_accounting import stated as late_stated
+from dlpm.extensions.recompute import Payer, Recompute, Victim
+from dlpm.extensions.recompute import stated as recompute_stated
+from dlpm.ledger import Ledger, Quanta
+from dlpm.timing import FixedStep
+from dlpm.worker import Worker
 from tests.engine_adapter.conformance.extensions.test_chunked_prefill import (
     AT_ADMISSION,
     CAPPED,
@@ -19,10 +28,20 @@ from tests.engine_adapter.conformance.extensions.test_chunked_prefill import (
     samples,
     weight,
 )
-from tests.engine_adapter.conformance.extensions.variants import Fault, Places, found_exactly, stating
+from tests.engine_adapter.conformance.extensions.variants import (
+    Fault,
+    Places,
+    config_of,
+    found_exactly,
+    quanta_and_cost,
+    rules_broken,
+    sample_logs,
+    stating,
+)
 from tests.engine_adapter.conformance.logs import Log, check
 from tests.engine_adapter.conformance.mutations import dropped, inserted, replaced
 from tests.engine_adapter.conformance.samples import kind
+from tests.reference.naive_worker import Rules
 
 
 def halves(log: Log) -> Iterator[tuple[int, Mapping[str, int]]]:
@@ -217,7 +236,69 @@ def test_options_that_are_not_known_are_refused(options: dict[str, Any], field: 
     assert caught.value.field == field
 
 
-def test_gated_chunks_have_no_rules_beside_late_outputs() -> None:
+LATE, CHUNKS = late_stated(1), ONCE.stated()
+
+
+@pytest.mark.parametrize(
+    ("stated", "field"),
+    [
+        ({**EACH.stated(), **LATE}, "chunked_prefill.gate"),
+        ({**EACH.stated(), **recompute_stated(Recompute())}, "chunked_prefill.gate"),
+        ({**CHUNKS, **LATE, **recompute_stated(Recompute(Victim.FEWEST_OUTPUTS))}, "recompute.victim"),
+        ({**CHUNKS, **recompute_stated(Recompute(payer=Payer.SYSTEM))}, "recompute.payer"),
+        ({**CHUNKS, "late": {"steps": -1}}, "late.steps"),
+    ],
+)
+def test_what_has_no_rules_beside_chunks_is_refused(stated: dict[str, dict[str, Any]], field: str) -> None:
+    log = stating(samples(ONCE)[0], stated)
+    log[0]["memory"] = "optimistic"
     with pytest.raises(InputError) as caught:
-        check(stating(samples(EACH)[0], {**EACH.stated(), **late_stated(1)}))
-    assert caught.value.field == "extensions.chunked_prefill.gate"
+        check(log)
+    assert caught.value.field == f"extensions.{field}"
+
+
+class FirstOut(ChunkedWorker):
+    """Preempts who has run longest, if that one has yielded."""
+
+    def _victim(self) -> RunningRequest:
+        return next((run for run in self.running if run.computed), self.running[-1])
+
+
+class WaitsTooLong(LateLedger):
+    """Hears of outputs a step later than it says."""
+
+    def __init__(self, quanta: Quanta, cost: CostModel) -> None:
+        super().__init__(quanta, cost, lambda _: 2)
+
+
+class ForgetsAChunk(LateLedger):
+    """The third charge of extend tokens is lost."""
+
+    def __init__(self, quanta: Quanta, cost: CostModel) -> None:
+        super().__init__(quanta, cost, lambda _: 1)
+        self.charges = 0
+
+    def charge_extend(self, client: str, tokens: int) -> None:
+        self.charges += 1
+        super().charge_extend(client, 0 if self.charges == 3 else tokens)
+
+
+@pytest.mark.parametrize(
+    ("worker", "ledger", "rules"),
+    [
+        (ChunkedWorker, Ledger, set()),
+        (FirstOut, Ledger, {"preempt-victim"}),
+        (ChunkedWorker, WaitsTooLong, {"charge-output"}),
+        (ChunkedWorker, ForgetsAChunk, {"charge-chunk", "charge-extend"}),
+    ],
+)
+def test_a_whole_engine_that_does_otherwise_than_it_says_is_found(
+    worker: type[ChunkedWorker], ledger: Callable[[Quanta, CostModel], Ledger], rules: set[str]
+) -> None:
+    def build(run: Rules, sink: EventSink) -> Worker:
+        policy = ChunkedDLPM(ledger(*quanta_and_cost(run)))
+        return worker(config_of(run), policy, FixedStep(1), ONCE, sink, full_log=True)
+
+    stated = {**LATE, **CHUNKS, **recompute_stated(Recompute())}
+    logs = sample_logs(build, stated, memory="optimistic", kv_tokens=20)
+    assert set().union(*(rules_broken(check(log, every=False)) for log in logs)) == rules

@@ -24,6 +24,8 @@ from dlpm.extensions.chunked_prefill import (
 )
 from dlpm.extensions.late_accounting import LateLedger
 from dlpm.extensions.late_accounting import stated as late_stated
+from dlpm.extensions.recompute import Recompute
+from dlpm.extensions.recompute import stated as recompute_stated
 from dlpm.ledger import Ledger
 from dlpm.timing import FixedStep
 from dlpm.worker import Worker
@@ -101,13 +103,10 @@ def test_every_log_of_the_chunked_worker_holds(rules: Rules, plan: Plan, chunks:
     assert check(log).violations == ()
 
 
-@given(
-    run_rules(["dlpm"], ["reserving", "optimistic"]),
-    plans(),
-    chunkings().filter(lambda chunks: chunks.gate is Gate.REQUEST),
-    st.integers(0, 3),
-    st.integers(0, 99),
-)
+GATE_ONCE = chunkings().filter(lambda chunks: chunks.gate is Gate.REQUEST)
+
+
+@given(run_rules(["dlpm"], ["reserving", "optimistic"]), plans(), GATE_ONCE, st.integers(0, 3), st.integers(0, 99))
 def test_every_log_with_chunks_and_late_outputs_holds(
     rules: Rules, plan: Plan, chunks: ChunkedPrefill, most: int, seed: int
 ) -> None:
@@ -115,6 +114,21 @@ def test_every_log_with_chunks_and_late_outputs_holds(
     log = record_variant(rules, plan, in_late_chunks(chunks, varying(most, seed)), stated, most_steps=3000)
     assume(len(log) > 1)
     assert check(log).violations == ()
+
+
+@given(run_rules(["dlpm"], ["optimistic"]), plans(), GATE_ONCE, st.integers(0, 3), st.integers(0, 99))
+def test_every_log_of_chunks_and_late_outputs_that_says_who_is_preempted_holds(
+    rules: Rules, plan: Plan, chunks: ChunkedPrefill, most: int, seed: int
+) -> None:
+    """What vLLM does, and without lateness as well."""
+    stated = {**(late_stated(most) if most else {}), **chunks.stated(), **recompute_stated(Recompute())}
+    log = record_variant(rules, plan, in_late_chunks(chunks, varying(most, seed)), stated, most_steps=3000)
+    assume(len(log) > 1)
+    report = check(log)
+    assert report.violations == ()
+    assert {"chunk-budget", "preempt-victim", "recompute-payer"} <= set(report.rules)
+    proven = chunks.largest_chunk() == chunks.budget and chunks.charge is Charge.CHUNK
+    assert ("extension-floor" in report.rules) is proven
 
 
 def test_what_has_no_theorem_is_not_checked_and_says_why() -> None:
