@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -94,16 +96,39 @@ def test_the_chunked_worker_and_the_naive_model_do_the_same() -> None:
     run_state_machine_as_test(Chunks, settings=settings(max_examples=100, stateful_step_count=20))
 
 
-def test_a_budget_or_a_cap_below_one_is_refused() -> None:
-    with pytest.raises(InputError, match="budget"):
-        ChunkedPrefill(0)
-    with pytest.raises(InputError, match="most"):
-        ChunkedPrefill(4, most=0)
+@pytest.mark.parametrize(
+    ("options", "field", "expected"),
+    [
+        ({"budget": 0}, "budget", "expected an integer > 0, found 0"),
+        ({"budget": 4, "most": -1}, "most", "expected an integer > 0, found -1"),
+        (
+            {"budget": 4, "gate": Gate.CHUNK, "charge": Charge.ADMISSION},
+            "charge",
+            "expected chunk: each chunk is gated",
+        ),
+    ],
+)
+def test_options_under_which_nothing_is_computed_or_gated_are_refused(
+    options: dict[str, Any], field: str, expected: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        ChunkedPrefill(**options)
+    assert (caught.value.field, caught.value.expected) == (f"chunked_prefill.{field}", expected)
 
 
-def test_a_gated_chunk_is_not_charged_before_its_gate() -> None:
-    with pytest.raises(InputError, match="charge"):
-        ChunkedPrefill(4, Gate.CHUNK, Charge.ADMISSION)
+def test_the_largest_chunk_is_the_budget_or_the_cap() -> None:
+    assert [ChunkedPrefill(4, most=most).largest_chunk() for most in (None, 3, 4, 5)] == [4, 3, 4, 4]
+    assert ChunkedPrefill(1, most=1).largest_chunk() == 1
+
+
+def test_a_header_states_what_is_not_as_by_default() -> None:
+    assert ChunkedPrefill(4).stated() == {"chunked_prefill": {"budget": 4, "gate": "request"}}
+    assert ChunkedPrefill(4, Gate.CHUNK, most=2).stated() == {
+        "chunked_prefill": {"budget": 4, "gate": "chunk", "most": 2}
+    }
+    assert ChunkedPrefill(4, charge=Charge.ADMISSION).stated() == {
+        "chunked_prefill": {"budget": 4, "gate": "request", "charge": "admission"}
+    }
 
 
 class WholeAtOnce(RuleBasedStateMachine):
