@@ -12,10 +12,10 @@ KEY := $(shell cat pyproject.toml constraints.txt | cksum | cut -d ' ' -f 1)
 STAMP := $(VENV)/.installed-$(KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup verify test lint types imports bench examples results-d2lpm mutation clean
+.PHONY: help setup verify test lint types imports bench examples results-d2lpm mutation engine-ray engine-sglang clean
 
 help: ## List the targets
-	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 18
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 24
 
 setup: $(STAMP) ## Make .venv with the pinned dependencies and an editable install (nothing to do if up to date)
 
@@ -68,6 +68,26 @@ mutation: setup ## Mutation score of what schedules and what checks (long; MUTAN
 	cd $(MUTATION) && $(CURDIR)/$(BIN)/mutmut results && $(CURDIR)/$(BIN)/mutmut export-cicd-stats
 	cat $(MUTATION)/mutants/mutmut-cicd-stats.json
 
+engine-ray: .venv-ray/.installed-$(KEY) ## Make .venv-ray, for .venv-ray/bin/dlpm diff --ray
+
+.venv-ray/.installed-$(KEY):
+	test -x .venv-ray/bin/python || $(PYTHON) -m venv .venv-ray
+	.venv-ray/bin/python -m pip install -qq -c constraints.txt pip hatchling editables
+	.venv-ray/bin/python -m pip install -qq -c constraints.txt --no-build-isolation -e '.[torch,ray]'
+	.venv-ray/bin/python -m pip check
+	rm -f .venv-ray/.installed-*
+	touch $@
+
+SGLANG_KEY := $(shell cksum < constraints-sglang.txt | cut -d ' ' -f 1)
+engine-sglang: .venv-sglang/.installed-$(SGLANG_KEY) ## Make .venv-sglang, for dlpm bench --sglang .venv-sglang/bin/python
+
+.venv-sglang/.installed-$(SGLANG_KEY):
+	test -x .venv-sglang/bin/python || $(PYTHON) -m venv .venv-sglang
+	.venv-sglang/bin/python -m pip install -qq -c constraints.txt torch
+	.venv-sglang/bin/python -m pip install -qq --no-deps -r constraints-sglang.txt
+	rm -f .venv-sglang/.installed-*
+	touch $@
+
 clean: ## Remove the environment, caches and build results
-	rm -rf $(VENV) build dist mutants .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .venv-ray .venv-sglang build dist mutants .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find $(ROOTS) tests -name __pycache__ -type d -prune -exec rm -rf {} +

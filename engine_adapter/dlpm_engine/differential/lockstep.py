@@ -137,9 +137,9 @@ class Comparison:
             InputError: an engine refuses the parameters.
         """
         try:
-            self.begin()
             with time_limit(self._seconds):
-                while self.submit_due() and self.step():
+                self.begin()
+                while self._outcome.divergence is None and self.submit_due() and self.step():
                     pass
         except CaseTimeoutError:
             self.give_up()
@@ -151,14 +151,29 @@ class Comparison:
         Raises:
             InputError: an engine refuses the parameters.
         """
-        for either in self._engines:
-            either.configure(self._case.config, full_log=True)
-        self._states = (self._engines[0].snapshot(), self._engines[1].snapshot())
+        reference, engine = self._engines
+        reference.configure(self._case.config, full_log=True)
+        state = reference.snapshot()
+        self._states = (state, state)
+        try:
+            engine.configure(self._case.config, full_log=True)
+            self._states = (state, engine.snapshot())
+        except InputError:
+            raise
+        # As for a step: a finding, not an end.
+        except Exception as error:
+            self._raised(error, 0, StepRecord((), state), ())
 
     def end(self) -> Outcome:
         """Close both engines; what came of the case."""
-        for either in self._engines:
-            either.close()
+        reference, engine = self._engines
+        reference.close()
+        try:
+            engine.close()
+        # As for a step.
+        except Exception as error:
+            if self._outcome.divergence is None:
+                self._raised(error, self._number, StepRecord((), self._states[0]), ())
         self._outcome.tally.cases = 1
         return self._outcome
 
@@ -217,7 +232,8 @@ class Comparison:
             difference = Difference("range", 0, "every value is an int64", str(error))
         # Whatever a scheduler under test does wrong is a finding, not an end of the campaign.
         except Exception as error:
-            difference = Difference("exception", 0, None, f"{type(error).__name__}: {error}")
+            self._raised(error, number, expected, submitted)
+            return False
         if difference is not None:
             self._differs(number, difference, expected, found, submitted)
             return False
@@ -230,6 +246,11 @@ class Comparison:
             if isinstance(event, Finish):
                 self._arrivals.finished(self._requests[event.request], now_us + self._case.step_us)
         return True
+
+    def _raised(self, error: Exception, number: int, expected: StepRecord, submitted: tuple[Request, ...]) -> None:
+        """The engine under test went wrong."""
+        difference = Difference("exception", 0, None, f"{type(error).__name__}: {error}")
+        self._differs(number, difference, expected, None, submitted)
 
     def _differs(
         self,

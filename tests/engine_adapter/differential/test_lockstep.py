@@ -15,6 +15,7 @@ from dlpm_engine.differential.case import Case
 from dlpm_engine.differential.corpus import corpus
 from dlpm_engine.differential.lockstep import Comparison, Outcome
 from dlpm_engine.differential.reference_engine import ReferenceEngine
+from dlpm_engine.differential.report import report
 
 CASE = corpus()["a refill in the middle of a pass goes on from where it fired"]
 HUGE = corpus()["weights near 2^62, out of range"]
@@ -63,6 +64,23 @@ def test_an_exception_is_a_difference_and_both_engines_are_closed() -> None:
     assert divergence.difference.subject == "exception"
     assert "KeyError" in str(divergence.difference.found)
     assert engine.closed == 1
+
+
+@pytest.mark.parametrize("method", ["configure", "snapshot", "close"])
+def test_an_engine_that_cannot_be_set_up_asked_or_closed_is_a_difference(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*arguments: object, **named: object) -> None:
+        raise OSError("no such program")
+
+    engine = ReferenceEngine()
+    monkeypatch.setattr(engine, method, fails)
+    divergence = compare(engine).divergence
+    assert divergence is not None
+    assert divergence.difference.subject == "exception"
+    assert "no such program" in str(divergence.difference.found)
+    assert (divergence.step == 0) == (method != "close")
+    assert "no such program" in report(CASE, divergence, "theirs")
 
 
 def test_an_engine_that_hangs_is_a_difference() -> None:
