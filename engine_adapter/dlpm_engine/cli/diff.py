@@ -288,6 +288,10 @@ def _campaign(console: Console, plan: Plan, json_file: str | None) -> None:
             summary = run_campaign(
                 plan, lambda sum_: advance(f"{sum_.tally.decisions():,} decisions", sum_.tally.cases)
             )
+    except KeyboardInterrupt:
+        if plan.journal is not None:
+            say(console, f"{plan.journal} has all that was finished, the same command goes on")
+        raise
     except WorkerDiedError as error:
         kept = f"; {plan.journal} has all that was finished, the same command goes on" if plan.journal else ""
         say(console, f"{error}{kept}")

@@ -42,3 +42,21 @@ def test_a_reader_that_stops_reading_gets_no_traceback() -> None:
     process.wait(timeout=60)
     assert process.returncode == 1
     assert error == ""
+
+
+def test_an_interrupted_campaign_keeps_what_was_finished_and_says_how_to_go_on(tmp_path: Path) -> None:
+    journal = tmp_path / "journal.jsonl"
+    command = ["diff", "--engine", "reference", "--seconds", "120", "--jobs", "2", "--journal", str(journal)]
+    process = subprocess.Popen([*_COMMAND, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        while process.poll() is None and (not journal.exists() or journal.read_bytes().count(b"\n") < 3):
+            time.sleep(0.05)
+        finished = journal.read_bytes()
+        process.send_signal(signal.SIGINT)
+        output, error = process.communicate(timeout=100)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert f"{journal} has all that was finished, the same command goes on" in output
+    assert "Traceback" not in error
+    assert journal.read_bytes().startswith(finished)
