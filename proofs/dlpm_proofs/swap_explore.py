@@ -19,8 +19,8 @@ import networkx as nx
 from dlpm.batch import QueuedRequest, WorkerConfig
 from dlpm.cost import CostModel
 from dlpm.extensions.swap.block_groups import BlockPool
+from dlpm.extensions.swap.config import SwapConfig
 from dlpm.extensions.swap.states import IllegalMoveError
-from dlpm.extensions.swap.worker import SwapConfig
 from dlpm.ledger import Ledger
 from dlpm.memory import Optimistic
 from dlpm.policies.dlpm import DLPM

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dlpm.batch import QueuedRequest, RunningRequest, WorkerConfig
+from dlpm.extensions.swap.config import SwapConfig
 from dlpm.extensions.swap.cpu_copies import Copy, CpuCopies
 from dlpm.extensions.swap.placement import Placement
 from dlpm.extensions.swap.states import State
-from dlpm.extensions.swap.worker import Away, SwapConfig, SwapWorker
+from dlpm.extensions.swap.worker import Away, SwapWorker
 from dlpm.memory import Optimistic
 from dlpm.policies.base import Policy
 from dlpm.prefix_cache import Node

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from dlpm import bounds, bounds_extensions
 from dlpm.events import EventSink
-from dlpm.extensions.swap.worker import SwapConfig, SwapWorker
+from dlpm.extensions.swap.config import SwapConfig
+from dlpm.extensions.swap.worker import SwapWorker
 from dlpm.swap_timing import FixedCopy
 from dlpm.timing import FixedStep
 from dlpm.worker import Worker

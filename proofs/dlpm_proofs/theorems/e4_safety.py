@@ -11,8 +11,8 @@ from dataclasses import replace
 from dlpm.batch import QueuedRequest, WorkerConfig
 from dlpm.events import EventSink
 from dlpm.extensions.swap.block_groups import BlockPool, Run
+from dlpm.extensions.swap.config import SwapConfig
 from dlpm.extensions.swap.cpu_copies import Copy, CpuCopies
-from dlpm.extensions.swap.worker import SwapConfig
 from dlpm.policies.base import Policy
 from dlpm.swap_timing import CopyTimer
 from dlpm.timing import StepTimer

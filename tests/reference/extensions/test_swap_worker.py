@@ -12,8 +12,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from dlpm import events as ev
 from dlpm.batch import WorkerConfig
 from dlpm.errors import InputError
+from dlpm.extensions.swap.config import SwapConfig
 from dlpm.extensions.swap.states import IllegalMoveError, State, States
-from dlpm.extensions.swap.worker import SwapConfig, SwapWorker
+from dlpm.extensions.swap.worker import SwapWorker
 from dlpm.memory import Optimistic, Reserving
 from dlpm.policies.fcfs import FCFS
 from dlpm.request import Request

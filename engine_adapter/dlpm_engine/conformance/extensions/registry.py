@@ -17,6 +17,7 @@ from dlpm_engine.conformance.extensions import (
     shared_ledger,
     shared_prefixes,
     speculation,
+    swap,
     weights,
 )
 from dlpm_engine.conformance.extensions.mode import Extension, Mode
@@ -28,6 +29,7 @@ EXTENSIONS: Mapping[str, Extension] = {
         weights.EXTENSION,
         chunked_prefill.EXTENSION,
         recompute.EXTENSION,
+        swap.EXTENSION,
         speculation.EXTENSION,
         churn.EXTENSION,
         shared_prefixes.EXTENSION,

@@ -18,6 +18,7 @@ from dlpm.batch import QueuedRequest, RunningRequest, WorkerConfig
 from dlpm.errors import InputError
 from dlpm.events import EventSink, Preempt, Resume
 from dlpm.extensions.swap.block_groups import contiguous_pieces
+from dlpm.extensions.swap.config import SwapConfig
 from dlpm.extensions.swap.cpu_copies import Copy, CpuCopies, WatchedCache
 from dlpm.extensions.swap.links import Link, Traffic
 from dlpm.extensions.swap.placement import Placement
@@ -29,39 +30,6 @@ from dlpm.request import Request, RequestId, sequence_blocks
 from dlpm.swap_timing import CopyTimer
 from dlpm.timing import StepTimer
 from dlpm.worker import Worker
-
-
-@dataclass(frozen=True, slots=True)
-class SwapConfig:
-    """How a worker swaps.
-
-    Attributes:
-        cpu_tokens: ``C``, CPU memory for copies, in tokens; 0 for none.
-        group_blocks: blocks reserved together; 1 for a paged allocator without groups.
-        piecewise: what is contiguous on both sides is one copy; otherwise every block is.
-        asynchronous: forward steps go on beside copies.
-        ahead: tokens to keep free by swapping out early, in asynchronous mode.
-        resume_first: nobody is admitted while a request is swapped out.
-
-    Raises:
-        InputError: if a size is out of range.
-    """
-
-    cpu_tokens: int
-    group_blocks: int = 1
-    piecewise: bool = False
-    asynchronous: bool = False
-    ahead: int = 0
-    resume_first: bool = True
-
-    def __post_init__(self) -> None:
-        """Refuse sizes that mean nothing."""
-        for name, least in (("cpu_tokens", 0), ("group_blocks", 1), ("ahead", 0)):
-            value = getattr(self, name)
-            if value < least:
-                raise InputError(f"expected an integer >= {least}, found {value}", field=f"swap.{name}")
-        if self.ahead and not self.asynchronous:
-            raise InputError("expected 0 without asynchronous copies", field="swap.ahead")
 
 
 @dataclass(slots=True)
