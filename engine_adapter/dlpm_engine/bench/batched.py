@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dlpm_engine.tensor.batched.scheduler import BatchedScheduler
 
 REQUESTS = 12
+LEAST_CASES = 64
 _SEED = 11
 _DISTINCT = 256
 
@@ -29,8 +30,9 @@ _BANDWIDTH = {"H200": 4_800_000_000_000, "H100": 3_350_000_000_000, "A100": 2_03
 class Throughput:
     """Steps of all instances together, until the last has nothing left to do.
 
-    ``instance_steps`` counts only steps of instances that still had work. ``state_bytes`` is the size of all tensors:
-    the least that a step must move; ``bandwidth_share`` is what of the device's memory bandwidth that least takes.
+    ``instance_steps`` counts only steps of instances that still had work. ``seconds`` are by the clock on the wall,
+    ``processor_seconds`` those of all threads of the process. ``state_bytes`` is the size of all tensors: the least
+    that a step must move; ``bandwidth_share`` is what of the device's memory bandwidth that least takes.
     """
 
     device: str
@@ -38,6 +40,7 @@ class Throughput:
     steps: int
     instance_steps: int
     seconds: float
+    processor_seconds: float
     state_bytes: int
     bandwidth_share: float | None
 
@@ -49,6 +52,7 @@ class Throughput:
             "steps": self.steps,
             "instance_steps": self.instance_steps,
             "seconds": round(self.seconds, 4),
+            "processor_seconds": round(self.processor_seconds, 4),
             "instance_steps_per_s": round(self.instance_steps / self.seconds, 1),
             "state_bytes": self.state_bytes,
             "bandwidth_share": self.bandwidth_share,
@@ -56,39 +60,73 @@ class Throughput:
 
 
 def measure_batched(instances: int, device_name: str, alone: bool = False) -> Throughput:
-    """Run ``instances`` cases of 12 requests each, all submitted at the start, to their end.
+    """Run cases of 12 requests each, all submitted at the start, to their end: ``instances`` of them at once.
 
-    With ``alone`` the incremental scheduler runs them one after the other instead.
+    Where those are few, groups of as many follow one another until `LEAST_CASES` have run. With ``alone`` the
+    incremental scheduler runs them one after the other instead.
 
     Raises:
         InputError: there is no such device here.
     """
-    import torch
-
     from dlpm_engine.tensor.batched.engine import torch_device
-    from dlpm_engine.tensor.batched.scheduler import DONE, BatchedScheduler
 
-    cases = _cases(instances)
+    groups = -(-LEAST_CASES // instances)
+    cases = _cases(groups * instances)
     if alone:
         return _measure_alone(cases)
     device = torch_device(device_name)
+    runs = [_run(cases[first : first + instances], device) for first in range(0, len(cases), instances)]
+    seconds, processor_seconds = sum(run.seconds for run in runs), sum(run.processor_seconds for run in runs)
+    moved = sum(run.state_bytes * run.steps for run in runs)
+    peak = _peak(device)
+    return Throughput(
+        device=device_name,
+        instances=instances,
+        steps=sum(run.steps for run in runs),
+        instance_steps=sum(run.instance_steps for run in runs),
+        seconds=seconds,
+        processor_seconds=processor_seconds,
+        state_bytes=max(run.state_bytes for run in runs),
+        bandwidth_share=None if peak is None else moved / seconds / peak,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One group of instances, from its first step to its last."""
+
+    steps: int
+    instance_steps: int
+    seconds: float
+    processor_seconds: float
+    state_bytes: int
+
+
+def _run(cases: list[Case], device: torch.device) -> _Run:
+    """Step one instance a case until none has work."""
+    from dlpm_engine.tensor.batched.scheduler import DONE, BatchedScheduler
+
     scheduler = BatchedScheduler([case.config for case in cases], device)
     scheduler.submit([(place, request) for place, case in enumerate(cases) for request in case.requests])
     steps = instance_steps = 0
     clock = _clock(device)
-    started = clock()
+    started, before = clock(), time.process_time()
     while unfinished := int(((scheduler.phase != DONE) & (scheduler.rank > 0)).any(1).sum()):
         scheduler.step()
         steps += 1
         instance_steps += unfinished
-    seconds = clock() - started
-    size = _state_bytes(scheduler)
-    share = None
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-        peak = next((rate for model, rate in _BANDWIDTH.items() if model in name), None)
-        share = None if peak is None else size * steps / seconds / peak
-    return Throughput(device_name, instances, steps, instance_steps, seconds, size, share)
+    seconds, processor_seconds = clock() - started, time.process_time() - before
+    return _Run(steps, instance_steps, seconds, processor_seconds, _state_bytes(scheduler))
+
+
+def _peak(device: torch.device) -> int | None:
+    """The memory bandwidth of a device in bytes a second, where it is known."""
+    import torch
+
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((rate for model, rate in _BANDWIDTH.items() if model in name), None)
 
 
 def _measure_alone(cases: list[Case]) -> Throughput:
@@ -100,12 +138,13 @@ def _measure_alone(cases: list[Case]) -> Throughput:
         for request in case.requests:
             scheduler.submit(request)
     instance_steps = 0
-    started = time.perf_counter()
+    started, before = time.perf_counter(), time.process_time()
     for scheduler in schedulers:
         while len(scheduler.queue) or len(scheduler.batch):
             scheduler.step()
             instance_steps += 1
-    return Throughput("cpu, one by one", len(cases), 0, instance_steps, time.perf_counter() - started, 0, None)
+    seconds, processor_seconds = time.perf_counter() - started, time.process_time() - before
+    return Throughput("cpu, one by one", len(cases), 0, instance_steps, seconds, processor_seconds, 0, None)
 
 
 def _cases(instances: int) -> list[Case]:

@@ -29,13 +29,15 @@ def test_step_times_are_given_for_each_engine_and_queue_and_drawn(dlpm: CommandL
 
 
 def test_instances_are_counted_while_they_have_work(dlpm: CommandLine) -> None:
-    outcome = dlpm("bench", "--suite", "batched", "--instances", "1,3", "--json", "-")
+    outcome = dlpm("bench", "--suite", "batched", "--instances", "1,64", "--json", "-")
     assert outcome.code == 0
-    one, three, alone = json.loads(outcome.out)["batched"]
-    assert (one["instances"], three["instances"], alone["instances"]) == (1, 3, 3)
-    # The incremental scheduler takes the same steps on the same cases.
-    assert three["instance_steps"] == alone["instance_steps"] > one["instance_steps"] > 0
-    assert three["state_bytes"] > one["state_bytes"] > 0
+    one, together, alone = json.loads(outcome.out)["batched"]
+    assert (one["instances"], together["instances"], alone["instances"]) == (1, 64, 64)
+    # The same cases: one after the other, together, and by the incremental scheduler.
+    assert one["instance_steps"] == together["instance_steps"] == alone["instance_steps"] > 64
+    assert one["steps"] == one["instance_steps"] > together["steps"]
+    assert together["state_bytes"] > one["state_bytes"] > 0
+    assert one["processor_seconds"] > 0
     assert one["bandwidth_share"] is None
 
 
