@@ -224,6 +224,12 @@ def test_charged_at_admission_later_chunks_are_free() -> None:
     ]
 
 
+def test_the_order_of_the_queue_and_free_memory_are_logged_only_if_asked_for() -> None:
+    log = steps(ChunkedPrefill(4), prompt("a", "A", 0, 3, 4), prompt("b", "B", 100, 7, 1))
+    assert not any(isinstance(event, ev.Order) for event in log)
+    assert {event.free for event in log if isinstance(event, ev.Admit)} == {None}
+
+
 def test_a_gated_prompt_waits_until_those_with_credit_have_been_served() -> None:
     chunks = ChunkedPrefill(4, Gate.CHUNK)
     log = steps(chunks, prompt("a", "A", 0, 8, 1), prompt("b", "B", 100, 2, 1), quantum=4)
