@@ -6,13 +6,15 @@ ROOTS := reference proofs engine_adapter
 # All extras but the serving engines, which are gigabytes and contradict each other (CONTRIBUTING.md, "Engines").
 EXTRAS := torch,proofs,plot,dev
 MUTATION := build/mutation
+# Where public traces are (CONTRIBUTING.md, "Traces"); what needs one is skipped where it is absent.
+TRACES := $(or $(DLPM_TRACES),../shared/traces)
 # The stamp is named after what it was installed from, so that an unchanged checkout reinstalls nothing, whatever git
 # did to the files' times.
 KEY := $(shell cat pyproject.toml constraints.txt | cksum | cut -d ' ' -f 1)
 STAMP := $(VENV)/.installed-$(KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup verify test lint types imports bench examples results-d2lpm mutation engine-ray engine-sglang clean
+.PHONY: help setup verify test lint types imports bench examples results-d2lpm results-quantum mutation engine-ray engine-sglang clean
 
 help: ## List the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 24
@@ -58,6 +60,11 @@ results-d2lpm: setup ## Run the paper's cluster experiments again, for docs/resu
 	$(BIN)/python -m dlpm_engine.experiments docs/results/d2lpm.jsonl 2
 	$(BIN)/python -m dlpm_engine.experiments.seeds docs/results/d2lpm-seeds.jsonl 2
 	$(BIN)/python -m dlpm_engine.experiments.report docs/results-d2lpm.md docs/results/d2lpm.jsonl docs/results/d2lpm-seeds.jsonl
+
+results-quantum: setup ## Run the experiment on who picks the quantum again, for docs/results-quantum.md (10 minutes of CPU time)
+	mkdir -p docs/results docs/figures
+	$(BIN)/python -m dlpm_engine.experiments.quantum docs/results/quantum.jsonl 2 $(TRACES)/mooncake/conversation_trace.jsonl.gz
+	$(BIN)/python -m dlpm_engine.experiments.quantum_report docs/results-quantum.md docs/results/quantum.jsonl
 
 mutation: setup ## Mutation score of what schedules and what checks (long; MUTANTS='dlpm.worker.*' for a part)
 	rm -rf $(MUTATION)

@@ -1,1 +1,1 @@
-"""The experiments of the paper on clusters, in simulated time: `make results-d2lpm`."""
+"""Experiments in simulated time: the paper's on clusters (`make results-d2lpm`), and `make results-quantum`."""

@@ -6,7 +6,7 @@ Each table goes between ``<!-- name -->`` and ``<!-- end -->`` of the document, 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -20,6 +20,7 @@ from dlpm_engine.experiments.systems import D2LPM, PREBLE, RR_LPM, RR_VTC
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 ORDER = (D2LPM, PREBLE, RR_LPM, RR_VTC)
 COLOURS = {
@@ -74,7 +75,7 @@ def figure_7_table(rows: Sequence[Row]) -> str:
             (row for row in rows if row.figure == "7"), key=lambda row: (row.group, row.x, ORDER.index(row.system))
         )
     ]
-    return _table(header, lines)
+    return table(header, lines)
 
 
 def headline_table(rows: Sequence[Row]) -> str:
@@ -105,7 +106,7 @@ def headline_table(rows: Sequence[Row]) -> str:
         "p99: likewise",
         "paper: up to",
     ]
-    return _table(header, lines)
+    return table(header, lines)
 
 
 def sweep_table(rows: Sequence[Row], figure: str, what: str) -> str:
@@ -123,7 +124,7 @@ def sweep_table(rows: Sequence[Row], figure: str, what: str) -> str:
         for row in rows
         if row.figure == figure
     ]
-    return _table([what, "system", "service rate", "Jain", "cache hits", "p50 s", "p99 s"], lines)
+    return table([what, "system", "service rate", "Jain", "cache hits", "p50 s", "p99 s"], lines)
 
 
 def seeds_table(rows: Sequence[Row]) -> str:
@@ -143,7 +144,7 @@ def seeds_table(rows: Sequence[Row]) -> str:
         ]
         for (group, system), same in sorted(runs.items(), key=lambda item: (item[0][0], ORDER.index(item[0][1])))
     ]
-    return _table(["workload", "system", "service rate", "Jain", "p50 s", "p99 s"], lines)
+    return table(["workload", "system", "service rate", "Jain", "p50 s", "p99 s"], lines)
 
 
 def fill(document: str, tables: dict[str, str]) -> str:
@@ -171,7 +172,6 @@ def draw_figure_7(rows: Sequence[Row], path: Path) -> None:
         ("p50_s", "p50 latency (s)"),
         ("p99_s", "p99 latency (s)"),
     )
-    from matplotlib.figure import Figure
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots(len(groups), len(columns), squeeze=False)
@@ -183,12 +183,11 @@ def draw_figure_7(rows: Sequence[Row], path: Path) -> None:
         handles, labels = axes[-1][0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False)
 
-    _save(path, (11, 1.9 * len(groups)), paint)
+    save_figure(path, (11, 1.9 * len(groups)), paint)
 
 
 def draw_sweeps(rows: Sequence[Row], path: Path) -> None:
     """Throughput over the worker quantum, with both kinds of prefixes, and over the clients [DLPM Fig. 10, 11]."""
-    from matplotlib.figure import Figure
 
     def paint(figure: Figure) -> None:
         own, shared, clients = figure.subplots(1, 3)
@@ -217,7 +216,7 @@ def draw_sweeps(rows: Sequence[Row], path: Path) -> None:
         clients.set_ylim(bottom=0)
         clients.legend(frameon=False, fontsize=7)
 
-    _save(path, (11, 3.2), paint)
+    save_figure(path, (11, 3.2), paint)
 
 
 def _bars(axes: Axes, rows: Iterable[Row], name: str) -> None:
@@ -231,12 +230,11 @@ def _bars(axes: Axes, rows: Iterable[Row], name: str) -> None:
     axes.set_xticks(range(len(counts)), [str(count) for count in counts])
 
 
-def _save(path: Path, size: tuple[float, float], paint: object) -> None:
-    """Write one figure: the same rows give the same bytes."""
+def save_figure(path: Path, size: tuple[float, float], paint: Callable[[Figure], None]) -> None:
+    """Write one figure of ``size`` inches: the same rows give the same bytes."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    assert callable(paint)
     with mpl.rc_context({"svg.hashsalt": "dlpm", "svg.fonttype": "none", "font.size": 8, "axes.spines.top": False}):
         figure = Figure(figsize=size, layout="constrained")
         paint(figure)
@@ -269,8 +267,8 @@ def _seconds(value: float) -> str:
     return f"{value:.1f}"
 
 
-def _table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
+def table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A Markdown table. O(cells)."""
     rows = [header, ["---"] * len(header), *lines]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
