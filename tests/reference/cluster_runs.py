@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from hypothesis import strategies as st
@@ -78,8 +78,8 @@ class Setting:
 
 @st.composite
 def dependent_workloads(draw: st.DrawFn, rules: Rules) -> Workload:
-    """Up to sixteen requests that fit; some wait for earlier ones."""
-    drawn: list[Shape] = draw(st.lists(shapes(), max_size=16))
+    """One to sixteen requests, without those that do not fit; some wait for earlier ones."""
+    drawn: list[Shape] = draw(st.lists(shapes(), min_size=1, max_size=16))
     requests: list[Request] = []
     now = 0
     for position, shape in enumerate(drawn):
@@ -96,7 +96,8 @@ def dependent_workloads(draw: st.DrawFn, rules: Rules) -> Workload:
 @st.composite
 def settings_of_clusters(draw: st.DrawFn, *, workers: int | None = None) -> Setting:
     """One to four workers, equal or not, behind any router."""
-    rules = draw(all_rules(ORDINARY, MEMORIES))
+    # Room for one to three requests: with less most workloads would be left without any.
+    rules = replace(draw(all_rules(ORDINARY, MEMORIES)), kv_tokens=draw(st.integers(9, 28)))
     count = workers or draw(st.integers(1, 4))
     speed = st.sampled_from([Fraction(1), Fraction(1), Fraction(2), Fraction(1, 2), Fraction(3, 4)])
     return Setting(

@@ -13,7 +13,7 @@ from dlpm import events as ev
 from dlpm.batch import WorkerConfig
 from dlpm.cluster import Cluster
 from dlpm.cost import CostModel
-from dlpm.dispatch.base import Decision
+from dlpm.dispatch.base import Decision, Router
 from dlpm.dispatch.ingress import FrontEnd, Ingress
 from dlpm.dispatch.round_robin import RoundRobin
 from dlpm.errors import InputError
@@ -25,7 +25,7 @@ from dlpm.simulate import StalledError, simulate
 from dlpm.speed import AtSpeed
 from dlpm.timing import FixedStep, StepWork
 from dlpm.worker import Worker
-from tests.reference.cluster_runs import Setting, settings_of_clusters
+from tests.reference.cluster_runs import ROUTERS, Setting, settings_of_clusters
 from tests.reference.lockstep import plain, real_worker
 from tests.reference.naive_worker import NaiveWorker
 from tests.reference.scene import request
@@ -185,6 +185,41 @@ def test_the_router_hears_of_an_eviction_from_the_worker_that_made_it() -> None:
         ("evicted (0,)", 0),
         ("evicted (1,)", 1),
     ]
+
+
+class WrittenDown(Router):
+    """A router, what it decided, and whose evictions it heard of."""
+
+    def __init__(self, router: Router) -> None:
+        self.router = router
+        self.decided: list[tuple[str, Decision]] = []
+        self.evicted_at: list[int] = []
+
+    def dispatch(self, request: Request, blocks: Sequence[BlockKey]) -> Decision:
+        self.decided.append((request.id, self.router.dispatch(request, blocks)))
+        return self.decided[-1][1]
+
+    def finished(self, request: Request, worker: int) -> None:
+        self.router.finished(request, worker)
+
+    def evicted(self, prefix: Sequence[BlockKey], worker: int) -> None:
+        self.evicted_at.append(worker)
+        self.router.evicted(prefix, worker)
+
+
+@given(settings_of_clusters())
+def test_a_dispatch_says_what_the_router_decided_and_at_which_step_of_its_worker(setting: Setting) -> None:
+    router = WrittenDown(ROUTERS[setting.router](len(setting.speeds), setting.rules, setting.quantum))
+    log = setting.run(router=router)
+    logged = [event for event in log if isinstance(event, ev.Dispatch)]
+    assert [(event.request, event.worker, event.matched_workers, event.counter) for event in logged] == [
+        (name, made.worker, made.matched_workers, made.counter) for name, made in router.decided
+    ]
+    for index in range(len(setting.speeds)):
+        steps = [event.step for event in log if event.worker == index]
+        assert steps == sorted(steps)
+    evicting = {event.worker for event in log if isinstance(event, ev.Evict)}
+    assert set(router.evicted_at) <= evicting
 
 
 def test_a_front_end_holds_requests_back_until_it_has_a_slot_and_keeps_when_they_came() -> None:
