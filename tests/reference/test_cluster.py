@@ -190,6 +190,8 @@ def test_the_router_hears_of_an_eviction_from_the_worker_that_made_it() -> None:
 class WrittenDown(Router):
     """A router, what it decided, and whose evictions it heard of."""
 
+    name = "written down"
+
     def __init__(self, router: Router) -> None:
         self.router = router
         self.decided: list[tuple[str, Decision]] = []
