@@ -95,6 +95,17 @@ def _cases() -> Iterable[tuple[str, EngineConfig, list[Request]]]:
         [_request(k, "AB"[k % 2], [k % 3] * 8, 2, at=3 * k) for k in range(9)],
     )
     yield (
+        "the beginning of a prompt, used again, outlives what was used in between",
+        replace(_PLAIN, kv_tokens=15, quantum=100),
+        [
+            _request(0, "A", [1] * 8),
+            _request(1, "B", [2] * 4, at=2),
+            _request(2, "A", [1] * 4, at=4),
+            _request(3, "B", [3] * 8, at=6),
+            _request(4, "A", [1] * 4 + [4], at=8),
+        ],
+    )
+    yield (
         "a prompt evicted by the admission before its own",
         replace(_PLAIN, kv_tokens=24, quantum=100),
         [

@@ -83,6 +83,33 @@ def _evicts_too_much(scheduler: TensorScheduler) -> None:
     swap(cache, "evict", lambda tokens: evict(tokens + 1))
 
 
+def _evicts_what_was_used_later(scheduler: TensorScheduler) -> None:
+    cache = scheduler.cache
+    shrink = cache._shrink
+    wanted = 0
+
+    def evict(tokens: int) -> int:
+        nonlocal wanted
+        wanted = tokens
+        freed = honest(tokens)
+        wanted = 0
+        return freed
+
+    def shrink_further(edge: Edge, blocks: int) -> int:
+        nonlocal wanted
+        if wanted:
+            uses, edge.uses = edge.uses, edge.uses[-1:]
+            blocks = edge.kept_by_eviction(wanted)
+            edge.uses = uses
+        freed = shrink(edge, blocks)
+        wanted = max(0, wanted - freed)
+        return freed
+
+    honest = cache.evict
+    swap(cache, "evict", evict)
+    swap(cache, "_shrink", shrink_further)
+
+
 def _evicts_the_whole_path(scheduler: TensorScheduler) -> None:
     cache = scheduler.cache
     shrink = cache._shrink
@@ -165,6 +192,9 @@ CACHE_FAULTS = (
     Fault("last-block-never-cached", "the last block of a prompt is left out", _last_block_never_cached),
     Fault("evicts-most-recent", "the most recently used leaf is evicted first", _evicts_most_recent),
     Fault("evicts-too-much", "one token more than needed is evicted", _evicts_too_much),
+    Fault(
+        "evicts-what-was-used-later", "a leaf takes along what of its edge was used later", _evicts_what_was_used_later
+    ),
     Fault("evicts-the-whole-path", "a leaf takes its unlocked prefix along", _evicts_the_whole_path),
     Fault("finish-does-not-touch", "a finished request does not count as used", _finish_does_not_touch),
     Fault("clock-stands-still", "an admission does not renew the blocks it matched", _clock_stands_still),
