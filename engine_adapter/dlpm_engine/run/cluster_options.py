@@ -16,7 +16,7 @@ from dlpm.dispatch.preble import Preble
 from dlpm.dispatch.round_robin import RoundRobin
 from dlpm.errors import InputError
 from dlpm.jsonl import JsonValue
-from dlpm_engine.run.options import DispatchChoice, PolicyChoice
+from dlpm_engine.run.options import DispatchChoice, PolicyChoice, check_quantum
 
 ROUND_ROBIN = "round-robin"
 PER_CLIENT_ROUND_ROBIN = "per-client-round-robin"
@@ -92,8 +92,7 @@ def dispatch_choices(names: Sequence[str], worker_quanta: Sequence[int]) -> tupl
         if name not in ROUTERS:
             raise InputError(f"expected one of {', '.join(ROUTERS)}, found {name!r}", field="--dispatch")
     for quantum in worker_quanta:
-        if quantum < 1:
-            raise InputError(f"expected an integer > 0, found {quantum}", field="--worker-quantum")
+        check_quantum("--worker-quantum", quantum)
     chosen = names or (D2LPM.name,)
     if worker_quanta and D2LPM.name not in chosen:
         raise InputError(f"expected {D2LPM.name} as --dispatch beside it", field="--worker-quantum")

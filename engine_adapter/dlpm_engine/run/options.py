@@ -9,6 +9,7 @@ from dlpm import timing
 from dlpm.batch import AT_ADMISSION, WorkerConfig
 from dlpm.cost import CostModel
 from dlpm.errors import InputError
+from dlpm.fields import MAX_TOKENS
 from dlpm.memory import AdmissionControl, Optimistic, Reserving
 from dlpm.policies.dlpm import DLPM
 from dlpm.policies.dlpm_literal import DLPMLiteral
@@ -26,6 +27,9 @@ WITH_QUANTUM = (DLPM.name, DLPMLiteral.name)
 
 DEFAULT_POLICIES = (FCFS.name, LPM.name, VTC.name, DLPM.name)
 DEFAULT_QUANTUM = 2000
+MOST_QUANTUM = 2**62
+"""Counters lie between this and the floor, which the largest weights (`parse_weights`) keep above -2**62."""
+
 MEMORY_KINDS = (Reserving.kind, Optimistic.kind)
 
 
@@ -84,8 +88,7 @@ def policy_choices(names: Sequence[str], quanta: Sequence[int]) -> tuple[PolicyC
         if name not in POLICIES:
             raise InputError(f"expected one of {', '.join(POLICIES)}, found {name!r}", field="--policy")
     for quantum in quanta:
-        if quantum < 1:
-            raise InputError(f"expected an integer > 0, found {quantum}", field="--quantum")
+        check_quantum("--quantum", quantum)
     _refuse_repeats("--policy", names)
     _refuse_repeats("--quantum", quanta)
     chosen = names or DEFAULT_POLICIES
@@ -98,6 +101,16 @@ def policy_choices(names: Sequence[str], quanta: Sequence[int]) -> tuple[PolicyC
         else:
             choices.append(PolicyChoice(name))
     return tuple(choices)
+
+
+def check_quantum(option: str, quantum: int) -> None:
+    """Refuse a quantum that is not positive, or with which counters could leave the 64 bits that logs have.
+
+    Raises:
+        InputError: it is one of these.
+    """
+    if not 1 <= quantum <= MOST_QUANTUM:
+        raise InputError(f"expected a whole number from 1 to {MOST_QUANTUM}, found {quantum}", field=option)
 
 
 def _refuse_repeats(option: str, values: Sequence[str] | Sequence[int]) -> None:
@@ -152,6 +165,10 @@ class EngineOptions:
         if kv_tokens is None:
             timer = self.timer()
             kv_tokens = timing.kv_tokens_that_fit(timer.gpu, timer.model)
+        limits = ("kv-tokens", kv_tokens), ("max-running", self.max_running), ("watermark", self.watermark)
+        for name, value in limits:
+            if value is not None and value > MAX_TOKENS:
+                raise InputError(f"expected at most {MAX_TOKENS}, found {value}", field=f"--{name}")
         config = WorkerConfig(
             kv_tokens=kv_tokens,
             memory=self._admission_control(),

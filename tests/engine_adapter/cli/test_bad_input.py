@@ -22,6 +22,18 @@ WRONG_COMMANDS = {
     "a policy twice": (["run", SMALL, "--policy", "lpm", "--policy", "lpm"], "lpm twice"),
     "a quantum of nothing": (["run", SMALL, "--quantum", "0"], "--quantum"),
     "a quantum that is no number": (["run", SMALL, "--quantum", "many"], "--quantum"),
+    "a quantum beyond what logs can say": (["run", SMALL, "--quantum", str(2**70)], f"from 1 to {2**62}"),
+    "a router's quantum beyond that": (
+        ["run", SMALL, "--workers", "2", "--worker-quantum", str(2**62 + 1)],
+        f"--worker-quantum: expected a whole number from 1 to {2**62}",
+    ),
+    "a memory beyond what logs can say": (["run", SMALL, "--kv-tokens", str(2**70)], "--kv-tokens: expected at most"),
+    "a batch beyond that": (["run", SMALL, "--max-running", str(2**70)], "--max-running: expected at most"),
+    "blocks beyond that": (["run", SMALL, "--block-size", str(2**70)], "block_size: expected a whole number from 1"),
+    "a watermark beyond that": (
+        ["run", SMALL, "--memory", "optimistic", "--watermark", str(2**70)],
+        "--watermark: expected at most",
+    ),
     "a quantum for nobody": (["run", SMALL, "--policy", "fcfs", "--quantum", "10"], "--quantum"),
     "one weight": (["run", SMALL, "--weights", "1"], "--weights"),
     "a weight of nothing": (["run", SMALL, "--weights", "1,0"], "weights.output"),
@@ -96,6 +108,13 @@ def test_a_workload_that_lost_its_tail_names_file_and_line(keep: int, dlpm: Comm
     outcome = dlpm("run", workload)
     assert outcome.code == 2
     assert f"{workload}:3: " in outcome.err
+
+
+def test_a_log_of_the_largest_quantum_and_weights_can_be_read(dlpm: CommandLine, tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    largest = ["--quantum", str(2**62), "--weights", "999999999,999999999"]
+    assert dlpm("run", SMALL, "--policy", "dlpm", *largest, "--events", log).code == 0
+    assert dlpm("check", log).code == 0
 
 
 def test_a_log_that_lost_its_tail_names_file_and_line(dlpm: CommandLine, tmp_path: Path) -> None:

@@ -82,7 +82,10 @@ def test_one_worker_behind_a_router_gives_the_numbers_of_one_worker(dlpm: Comman
         (["--workers", "2", "--notice-delay", "-1"], "--notice-delay: expected a whole number of steps, found -1"),
         (["--workers", "2", "--dispatch", "random"], "--dispatch: expected one of d2lpm, round-robin, "),
         (["--workers", "2", "--dispatch", "preble", "--dispatch", "preble"], "--dispatch: expected once"),
-        (["--workers", "2", "--worker-quantum", "0"], "--worker-quantum: expected an integer > 0, found 0"),
+        (
+            ["--workers", "2", "--worker-quantum", "0"],
+            "--worker-quantum: expected a whole number from 1 to 4611686018427387904, found 0",
+        ),
         (["--workers", "2", "--worker-quantum", "7", "--worker-quantum", "7"], "--worker-quantum: expected once"),
         (
             ["--workers", "2", "--dispatch", "preble", "--worker-quantum", "7"],
