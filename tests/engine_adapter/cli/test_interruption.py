@@ -14,10 +14,17 @@ _COMMAND = [sys.executable, "-c", "from dlpm_engine.cli.main import run; run()"]
 _ENDLESS = ["run", "synthetic:multi-turn-chat:s1:programs=5000", "--policy", "fcfs"]
 
 
+def started(*arguments: str) -> subprocess.Popen[str]:
+    """A command that can be interrupted, even if these tests run in the background of a shell, where nothing can be."""
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    command = [sys.executable, "-c", heard + _COMMAND[2], *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_run_leaves_no_file(sent: signal.Signals, code: int, tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl.gz"
-    process = subprocess.Popen([*_COMMAND, *_ENDLESS, "--events", str(log)], stderr=subprocess.PIPE, text=True)
+    process = started(*_ENDLESS, "--events", str(log))
     try:
         while process.poll() is None and not any(tmp_path.iterdir()):
             time.sleep(0.05)
@@ -47,7 +54,7 @@ def test_a_reader_that_stops_reading_gets_no_traceback() -> None:
 def test_an_interrupted_campaign_keeps_what_was_finished_and_says_how_to_go_on(tmp_path: Path) -> None:
     journal = tmp_path / "journal.jsonl"
     command = ["diff", "--engine", "reference", "--seconds", "120", "--jobs", "2", "--journal", str(journal)]
-    process = subprocess.Popen([*_COMMAND, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = started(*command)
     try:
         while process.poll() is None and (not journal.exists() or journal.read_bytes().count(b"\n") < 3):
             time.sleep(0.05)
