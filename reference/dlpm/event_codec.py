@@ -240,6 +240,9 @@ def _refill(line: Fields) -> Event:
 
 
 def _admit(line: Fields) -> Event:
+    if ("payer" in line.values) != ("payer_deficit" in line.values):
+        missing = "payer_deficit" if "payer" in line.values else "payer"
+        raise line.wrong(missing, "expected payer and payer_deficit, or neither")
     return Admit(
         **_common(line, Admit),
         request=line.text("request"),

@@ -162,7 +162,7 @@ class Fields:
             raise self.mismatch(field, "a list of strings")
         taken: dict[str, None] = {}
         for place, value in enumerate(values):
-            if not isinstance(value, str) or not value or value in taken:
+            if not isinstance(value, str) or not value or not is_unicode(value) or value in taken:
                 raise self.wrong(
                     f"{field}[{place}]", f"expected a non-empty string, no two equal, found {shown(value)}"
                 )

@@ -87,7 +87,7 @@ class RouterRules:
         if worker >= self._workers:
             self._violation("dispatch-known-worker", f"a worker below {self._workers}", f"{worker}", event, sent.client)
             return
-        if moved:
+        if moved and request in self._in_flight:
             self._move(self._in_flight[request], event)
             return
         odd = [other for other in matched if other >= self._workers or not self._known[other]]
