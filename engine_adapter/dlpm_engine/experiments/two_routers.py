@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from dlpm.batch import WorkerConfig
 from dlpm.cluster import Cluster
@@ -16,8 +17,11 @@ from dlpm.dispatch.base import Router
 from dlpm.dispatch.d2lpm import D2LPM
 from dlpm.dispatch.ingress import FrontEnd, Ingress
 from dlpm.dispatch.least_loaded import LeastLoaded
+from dlpm.dispatch.moving import MovingD2LPM
 from dlpm.dispatch.split import SplitRouter
 from dlpm.events import Admit, Event, EventSink, Finish, Output
+from dlpm.extensions.shared_cluster import MovableWorker, SharedCluster
+from dlpm.extensions.shared_ledger import SharedDLPM, SharedLedger
 from dlpm.ledger import Ledger, Quanta
 from dlpm.memory import Reserving
 from dlpm.policies.dlpm import DLPM
@@ -124,6 +128,26 @@ def fair_workers(place: Place, total: Workload, log: EventSink | None = None) ->
     return Outcome(tally.finished, tally.service)
 
 
+def one_ledger(place: Place, total: Workload, log: EventSink | None = None, *, late: int = 0) -> Outcome:
+    """One D2LPM with the keeper of a ledger that all workers share (E9), updates up to ``late`` late.
+
+    The keeper sits at the router, so there is one of it behind all front ends, and ``place`` is of no consequence.
+    """
+    del place
+    tally = _Tally(total)
+    sink = _both(tally, log)
+    quanta = Quanta(QUANTUM, {client: QUANTUM * weight for client, weight in WEIGHTS.items()})
+    worker_quanta = {client: WORKER_QUANTUM * weight for client, weight in WEIGHTS.items()}
+    ledger = SharedLedger(WORKERS, quanta, COST, late)
+    workers = [
+        MovableWorker(CONFIG, SharedDLPM(ledger.views[index]), FixedStep(10_000), sink, index=index)
+        for index in range(WORKERS)
+    ]
+    router = MovingD2LPM(WORKERS, WORKER_QUANTUM, COST, worker_quanta=worker_quanta)
+    SharedCluster(workers, router, ledger, sink).run(total)
+    return Outcome(tally.finished, tally.service)
+
+
 def _both(first: EventSink, second: EventSink | None) -> EventSink:
     """One sink for two."""
 
@@ -140,7 +164,12 @@ def main() -> None:
     total = workload(800)
     print("| fairness | ingress | finished gold : bronze | service gold : bronze | ratio |")
     print("|---|---|---|---|---|")
-    for name, run in (("deficit round robin at the front ends", fair_front_ends), ("D2LPM + DLPM", fair_workers)):
+    for name, run in (
+        ("deficit round robin at the front ends", fair_front_ends),
+        ("D2LPM + DLPM", fair_workers),
+        ("one ledger for all workers (E9), at once", one_ledger),
+        ("the same, 8 updates late", partial(one_ledger, late=8)),
+    ):
         for ingress, place in (("even", even), ("skewed", skewed)):
             outcome = run(place, total)
             finished, service = outcome.finished, outcome.service

@@ -24,6 +24,7 @@ from dlpm_engine.experiments.two_routers import (
     even,
     fair_front_ends,
     fair_workers,
+    one_ledger,
     skewed,
     workload,
 )
@@ -55,6 +56,18 @@ def test_weighted_dlpm_at_the_workers_gives_its_weights_wherever_requests_come_i
     unit = COST.extend(64) + COST.output(CONFIG.kv_tokens)
     at_a_worker = unit + WEIGHTS[GOLD] * unit + 2 * WEIGHTS[GOLD] * QUANTUM
     assert abs(service[GOLD] - WEIGHTS[GOLD] * service[BRONZE]) <= WORKERS * at_a_worker
+
+
+@pytest.mark.parametrize("late", [0, 8])
+@pytest.mark.parametrize("requests", [200, 800])
+def test_one_ledger_for_all_workers_gives_its_weights_with_one_bound_for_all_of_them(late: int, requests: int) -> None:
+    """One floor and one quantum, not one for each worker: less or more what both workers kept back of late updates."""
+    service = one_ledger(skewed, workload(requests), late=late).service
+    unit = COST.extend(64) + COST.output(CONFIG.kv_tokens)
+    once = WORKERS * unit + late * COST.extend(64)
+    assert (
+        abs(service[GOLD] - WEIGHTS[GOLD] * service[BRONZE]) <= (1 + WEIGHTS[GOLD]) * once + 2 * WEIGHTS[GOLD] * QUANTUM
+    )
 
 
 def test_the_logs_of_these_runs_hold() -> None:
