@@ -126,11 +126,21 @@ def leaving_contract(running: Sequence[Running]) -> Formula:
 
 
 class Meter(FCFS):
-    """A policy that keeps what it is told to charge."""
+    """A policy that keeps what it is told: what to charge, and who comes to the queue and leaves it."""
 
     def __init__(self) -> None:
-        """Nothing charged."""
+        """Nothing charged, nothing heard."""
         self.charged: dict[ClientId, int] = {}
+        self.came: list[tuple[ClientId, tuple[ClientId, ...]]] = []
+        self.left: list[ClientId] = []
+
+    def arrive(self, client: ClientId, queued_clients: Iterable[ClientId]) -> None:
+        """Keep who comes, and whom it finds in the queue."""
+        self.came.append((client, tuple(queued_clients)))
+
+    def leave(self, client: ClientId) -> None:
+        """Keep who leaves."""
+        self.left.append(client)
 
     def charge_outputs(self, tokens: Mapping[ClientId, int]) -> None:
         """Keep the output tokens of a forward step."""

@@ -260,12 +260,16 @@ class SymInt(_Integer):
 
     __str__ = __repr__
 
+    def __format__(self, specification: str) -> str:
+        """As text, for messages: no value comes out, so a number's format has no meaning."""
+        return repr(self) if not specification else self._refuse()
+
     def _refuse(self, *_: object) -> NoReturn:
         raise SymbolicError(f"{self!r} was used as a concrete integer")
 
     __hash__ = _refuse
     __index__ = __int__ = __float__ = __complex__ = __trunc__ = __floor__ = __ceil__ = _refuse
-    __abs__ = __invert__ = __format__ = __round__ = __reduce__ = _refuse
+    __abs__ = __invert__ = __round__ = __reduce__ = _refuse
     __truediv__ = __rtruediv__ = __mod__ = __rmod__ = _refuse
     __divmod__ = __rdivmod__ = __pow__ = __rpow__ = _refuse
     __lshift__ = __rlshift__ = __rshift__ = __rrshift__ = _refuse

@@ -133,12 +133,70 @@ BUGS = (
         "if False:",
         "T8/reserving",
     ),
+    Bug(
+        "VTC lowers whoever comes back",
+        "policies/vtc.py",
+        "if lowest is not None and lowest > counter:",
+        "if lowest is not None:",
+        "T8/reserving",
+    ),
+    Bug(
+        "VTC charges extend tokens",
+        "policies/vtc.py",
+        "return None if step.try_admit(request) is None else request.resident",
+        "return step.try_admit(request)",
+        "T8/reserving",
+    ),
+    Bug(
+        "VTC serves who came first",
+        "policies/vtc.py",
+        "queued = sorted(earliest, key=lambda client: earliest[client][0].rank)",
+        "queued = sorted(earliest, key=lambda client: earliest[client][0].rank)[:1]",
+        "T8/reserving",
+    ),
+    Bug(
+        "what can never fit is let into the queue",
+        "worker.py",
+        "if request.input_tokens + request.max_output > self.config.kv_tokens:",
+        "if request.input_tokens > self.config.kv_tokens:",
+        "M1",
+    ),
+    Bug(
+        "the policy does not hear who leaves",
+        "worker.py",
+        "            self.policy.leave(client)",
+        "            pass",
+        "M1",
+    ),
+    Bug(
+        "the policy does not hear who waits when a request comes",
+        "worker.py",
+        "self.policy.arrive(request.client, self.queued_clients())",
+        "self.policy.arrive(request.client, ())",
+        "M1",
+    ),
+    Bug("a preempted request is lost", "worker.py", "        self._enqueue(run.queued)\n", "", "M2"),
+    Bug(
+        "a watermark lends memory that is not there",
+        "memory.py",
+        "return extend + (self.watermark if running else 0) <= free",
+        "return extend - (self.watermark if running else 0) <= free",
+        "M2",
+    ),
+    Bug(
+        "the optimistic sum forgets its last step",
+        "bounds.py",
+        "last = room if max_output is None else min(max_output, room)",
+        "last = room if max_output is None else min(max_output, room) - 1",
+        "T2*/optimistic",
+    ),
 )
 
 
 def verify(reference: Path, theorem: str) -> subprocess.CompletedProcess[str]:
     """`dlpm verify` of one theorem on another copy of the reference."""
-    environment = {**os.environ, "PYTHONPATH": str(reference), "PYTHONDONTWRITEBYTECODE": "1"}
+    path = os.pathsep.join(filter(None, (str(reference), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(
         [sys.executable, "-c", VERIFY, "verify", "--theorem", theorem, "--no-mutants", "--fail-fast", "--jobs", "1"],
         env=environment,

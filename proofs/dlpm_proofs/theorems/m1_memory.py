@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from dlpm.batch import AFTER_FORWARD, AT_ADMISSION
+from dlpm.errors import InputError
 from dlpm.memory import AdmissionControl, Reserving
 from dlpm.request import ClientId
 from dlpm.worker import Worker
@@ -96,6 +97,43 @@ def admission(memory: AdmissionControl, visibility: str, running: Sequence[Runni
     yield from postcondition(name, assumed, world.exploration, body)
 
 
+def submission(memory: AdmissionControl, waiting: Sequence[Running]) -> Iterator[Obligation]:
+    """`submit` and `try_admit` beside requests that wait: what could never fit is refused, and the policy hears of all.
+
+    It hears of an arrival before it joins the queue, and that a client has left once its last queued request has.
+    """
+    assumed = (
+        *hypotheses(()),
+        ("memory, prompt and output have a token", all_of(*(at_least(value, 1) for value in (M, INPUT, MOST)))),
+        ("the cache keeps its contract", cache_contract(INPUT)),
+    )
+    world = OpaqueWorker([formula for _, formula in assumed], memory, AT_ADMISSION)
+    clients = tuple(dict.fromkeys(one.client for one in waiting))
+
+    def body() -> Formula:
+        worker = world.build(())
+        meter = worker.policy
+        assert isinstance(meter, Meter)
+        for one in waiting:
+            worker._enqueue(world.queued(one))
+        try:
+            worker.submit(world.queued(NEW).request, 0)
+        except InputError:
+            return FALSE if meter.came or len(worker.waiting()) > len(waiting) else at_least(INPUT + MOST, M + ONE)
+        (new,) = (queued for queued in worker.waiting() if queued.id == NEW.name)
+        if meter.came != [(NEW.client, clients)] or len(worker.waiting()) != len(waiting) + 1 or meter.left:
+            return FALSE
+        if worker.try_admit(new) is None:
+            return FALSE
+        gone = [] if NEW.client in clients else [NEW.client]
+        return (
+            at_most(INPUT + MOST, M) if meter.left == gone and set(worker.queued_clients()) == set(clients) else FALSE
+        )
+
+    name = f"a submission beside {', '.join(clients) or 'nobody'} is told to the policy, and could fit into M"
+    yield from postcondition(name, assumed, world.exploration, body)
+
+
 def forward(
     memory: AdmissionControl, visibility: str, running: Sequence[Running], *, new: bool = False
 ) -> Iterator[Obligation]:
@@ -131,6 +169,8 @@ def forward(
 
 def obligations(memory: AdmissionControl) -> Iterator[Obligation]:
     """Admission and forward step, for both kinds of visibility and up to two requests running."""
+    for waiting in ((), BATCH[:1], BATCH[1:]):
+        yield from submission(memory, waiting)
     for visibility in (AT_ADMISSION, AFTER_FORWARD):
         for count in range(len(BATCH) + 1):
             yield from admission(memory, visibility, BATCH[:count])
@@ -181,7 +221,8 @@ M1 = Theorem(
     statement="A request goes in only if e + o + all that is reserved <= M; a forward step takes reserved tokens only.",
     hypotheses=("the prefix cache keeps its contract: what is locked counts as locked",),
     expected=Verdict.PROVED,
-    checked="The worker's try_admit, _make_room_for_outputs, _forward and _finish, beside none, one or two others.",
+    checked="The worker's submit refuses what could never fit, and the policy hears who comes and leaves; try_admit,"
+    " _make_room_for_outputs, _forward and _finish, beside none, one or two others.",
     argued="More running requests change nothing: the functions go through them one by one and add up.",
     obligations=partial(obligations, Reserving()),
     mutants=_mutants(BlindToOutputs(), OneShort(), Stingy()),

@@ -7,12 +7,12 @@ requests running, any of which may be preempted.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from dlpm import bounds
 from dlpm.batch import AFTER_FORWARD, AT_ADMISSION, WorkerConfig
-from dlpm.memory import AdmissionControl, Optimistic
+from dlpm.memory import Optimistic
 from dlpm.policies.base import Policy
 from dlpm.worker import Worker
 from dlpm_proofs.definitions import define
@@ -29,7 +29,7 @@ from dlpm_proofs.opaque import (
 )
 from dlpm_proofs.postcondition import postcondition
 from dlpm_proofs.solve import Named, Obligation
-from dlpm_proofs.terms import TRUE, Formula, Poly, all_of, at_least, at_most, between, equal
+from dlpm_proofs.terms import FALSE, TRUE, Formula, Poly, all_of, at_least, at_most, between, equal, poly
 from dlpm_proofs.theorem import Mutant, Theorem, Verdict
 from dlpm_proofs.transitions import L_IN, L_OUT, PARAMETERS, B, M
 
@@ -38,6 +38,7 @@ BATCH = (Running("r1", "f"), Running("r2", "f"), Running("r3", "f"))
 STEPS = Poly.unknown("s")
 RECOMPUTED = Poly.unknown("longest recomputation")
 ONE = Poly.constant(1)
+WATERMARK = Poly.unknown("watermark")
 
 Make = Callable[[WorkerConfig, Policy], Worker]
 """Makes the worker under proof."""
@@ -58,8 +59,8 @@ def hypotheses(running: Sequence[Running]) -> tuple[Named, ...]:
     )
 
 
-def admission(memory: AdmissionControl, visibility: str, running: Sequence[Running]) -> Iterator[Obligation]:
-    """`try_admit` of a request that may have been preempted: what it computes, and what fits."""
+def admission(memory: Optimistic, visibility: str, running: Sequence[Running]) -> Iterator[Obligation]:
+    """`try_admit` of a request that may have been preempted: what it computes, and what fits beside any watermark."""
     recomputed = define(
         "longest recomputation",
         lambda symbol: bounds.longest_recomputation(symbol(L_IN), symbol(M), symbol(L_OUT)),
@@ -72,18 +73,24 @@ def admission(memory: AdmissionControl, visibility: str, running: Sequence[Runni
         ("it has not generated all its output", between(0, NEW.generated, NEW.most - ONE)),
         ("input and output could fit into M [checked by submit]", at_most(NEW.unknown("input") + NEW.most, M)),
         ("the cache keeps its contract", cache_contract(NEW.unknown("input"))),
+        ("the watermark is not negative", at_least(WATERMARK, 0)),
     )
     world = OpaqueWorker([formula for _, formula in assumed], memory, visibility)
 
     def body() -> Formula:
-        worker = world.build(running)
+        worker = world.build(running, memory=replace(memory, watermark=world.symbol(WATERMARK)))
         queued = world.queued(NEW)
         worker._enqueue(queued)
         extend = worker.try_admit(queued)
         if extend is None:
             return all_of(at_least(len(running), 1))
+        held = LOCKED + sum_of(one.private for one in running)
         return all_of(
-            between(1, extend, RECOMPUTED), at_most(extend, resident), at_most(len(worker.running), B), books(worker)
+            at_most(poly(extend) + WATERMARK + held, M) if running else TRUE,
+            between(1, extend, RECOMPUTED),
+            at_most(extend, resident),
+            at_most(len(worker.running), B),
+            books(worker),
         )
 
     name = f"an admission beside {len(running)} requests, visible {visibility}, computes at most a recomputation"
@@ -91,7 +98,7 @@ def admission(memory: AdmissionControl, visibility: str, running: Sequence[Runni
 
 
 def forward(
-    memory: AdmissionControl,
+    memory: Optimistic,
     visibility: str,
     running: Sequence[Running],
     *,
@@ -111,6 +118,9 @@ def forward(
     def body() -> Formula:
         worker = world.build(running, computed=not new)
         worker._make_room_for_outputs()
+        kept = (*(run.queued.id for run in worker.running), *(queued.id for queued in worker.waiting()))
+        if sorted(kept) != sorted(one.name for one in running):
+            return FALSE
         worker._forward()
         count = len(worker.running)
         return all_of(
@@ -126,7 +136,7 @@ def forward(
     yield from postcondition(name, assumed, world.exploration, body)
 
 
-def obligations(memory: AdmissionControl) -> Iterator[Obligation]:
+def obligations(memory: Optimistic) -> Iterator[Obligation]:
     """Admission and forward step, for both kinds of visibility and up to three requests running."""
     for visibility in (AT_ADMISSION, AFTER_FORWARD):
         for count in range(len(BATCH)):
@@ -153,7 +163,7 @@ class Phantom(Optimistic):
         return -1
 
 
-def _mutants(*memories: AdmissionControl) -> tuple[Mutant, ...]:
+def _mutants(*memories: Optimistic) -> tuple[Mutant, ...]:
     """Kinds of memory that must be noticed."""
     return tuple(
         Mutant(type(memory).__name__, (type(memory).__doc__ or "").strip(), partial(obligations, memory), {})
