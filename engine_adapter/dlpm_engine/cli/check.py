@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dlpm.engine_profile import read_profile
-from dlpm_engine.cli.common import output_console, say, write_json
+from dlpm_engine.cli.common import check_writable, output_console, say, write_json
 from dlpm_engine.conformance import check_path, render, to_json
 
 _EPILOG = """\b
@@ -45,6 +45,7 @@ def check(
     log holds, with 1 if it breaks a rule, and with 2 if it is no event log, or not one of an engine with the parameters
     in --params.
     """
+    check_writable("--json", json_file)
     profile = read_profile(Path(params)) if params is not None else None
     report = check_path(Path(log), all_violations=all_violations, profile=profile)
     say(output_console(json_file), render(report))

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dlpm.files import written_whole
-from dlpm_engine.cli.common import output_console, progress_bar, say, write_json
+from dlpm_engine.cli.common import check_writable, output_console, progress_bar, say, write_json
 from dlpm_engine.report.sheet import Sheet, show
 
 _EPILOG = """\b
@@ -68,6 +68,8 @@ def verify(
     from dlpm_proofs import report
     from dlpm_proofs.run import Effort, chosen, decide_all, write_all_smt2, write_witnesses
 
+    check_writable("--json", json_file)
+    check_writable("--junit", junit)
     if params is not None:
         _print_guarantees(Path(params), json_file, witnesses)
         return

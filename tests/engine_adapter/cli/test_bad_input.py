@@ -66,6 +66,15 @@ WRONG_COMMANDS = {
         ["run", SMALL, "--policy", "lpm", "--json", "no/such/folder/out.json"],
         "no/such/folder",
     ),
+    "a report on a log into a folder that is not there": (
+        ["check", "present.jsonl", "--json", "no/such/folder/out.json"],
+        "--json: expected a folder that exists, found 'no/such/folder'",
+    ),
+    "verdicts into a folder that is not there": (
+        ["verify", "--json", "no/such/folder/out.json"],
+        "--json: expected a folder that exists, found 'no/such/folder'",
+    ),
+    "a JUnit report into a folder": (["verify", "--junit", "."], "--junit: expected a file, found the folder '.'"),
     "a picture into a folder that is not there": (
         ["run", SMALL, "--policy", "lpm", "--svg", "no/such/folder/out.svg"],
         "no/such/folder",
