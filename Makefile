@@ -14,7 +14,7 @@ KEY := $(shell cat pyproject.toml constraints.txt | cksum | cut -d ' ' -f 1)
 STAMP := $(VENV)/.installed-$(KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup verify test lint types imports bench examples results-d2lpm results-quantum mutation engine-ray engine-sglang clean
+.PHONY: help setup verify test lint types imports bench examples results-d2lpm results-quantum results-swap mutation engine-ray engine-sglang clean
 
 help: ## List the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 24
@@ -65,6 +65,12 @@ results-quantum: setup ## Run the experiment on who picks the quantum again, for
 	mkdir -p docs/results docs/figures
 	$(BIN)/python -m dlpm_engine.experiments.quantum docs/results/quantum.jsonl 2 $(TRACES)/mooncake/conversation_trace.jsonl.gz
 	$(BIN)/python -m dlpm_engine.experiments.quantum_report docs/results-quantum.md docs/results/quantum.jsonl
+
+results-swap: setup ## Run the ways to swap side by side again, for docs/results-swap.md (1 minute of CPU time)
+	for seed in 0 1 2; do \
+	  $(BIN)/python examples/swap_modes.py --rate 0.2 --chats 60 --seed $$seed && \
+	  $(BIN)/python examples/swap_modes.py --rate 0.04 --kv-tokens 8000 --seed $$seed || exit 1; \
+	done
 
 mutation: setup ## Mutation score of what schedules and what checks (long; MUTANTS='dlpm.worker.*' for a part)
 	rm -rf $(MUTATION)

@@ -28,10 +28,10 @@ def swap_modes(repository: Path) -> dict[str, dict[str, float]]:
 def test_recomputation_copies_nothing_and_every_way_to_swap_computes_less(
     swap_modes: dict[str, dict[str, float]],
 ) -> None:
-    recompute = swap_modes.pop("recompute")
+    recompute = swap_modes["recompute"]
     assert recompute["preemptions"] > 0
     assert recompute["copies"] == recompute["stall s"] == 0
-    for mode in swap_modes.values():
+    for mode in (mode for name, mode in swap_modes.items() if name != "recompute"):
         assert mode["copies"] > 0
         assert mode["extend k"] < recompute["extend k"]
 
@@ -44,6 +44,12 @@ def test_groups_need_fewer_copies_and_copies_beside_the_steps_stall_less(
         assert groups["copies"] / groups["GB moved"] < blocks["copies"] / blocks["GB moved"] / 2
         assert groups["stall s"] < blocks["stall s"]
     assert swap_modes["blocks, beside steps"]["stall s"] < swap_modes["blocks, steps wait"]["stall s"]
+
+
+def test_who_is_recomputed_waits_longest_for_the_next_token(swap_modes: dict[str, dict[str, float]]) -> None:
+    recompute = swap_modes["recompute"]
+    for name, mode in swap_modes.items():
+        assert mode["TBT ms p50"] <= mode["TBT p99"] <= mode["TBT p99.9"] <= recompute["TBT p99.9"], name
 
 
 def test_a_rider_pays_as_much_as_others_where_each_pays_as_if_alone(repository: Path) -> None:
