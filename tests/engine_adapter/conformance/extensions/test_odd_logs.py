@@ -11,27 +11,45 @@ from typing import Any
 import pytest
 
 from dlpm.errors import InputError
+from dlpm.extensions import late_accounting
 from dlpm_engine.conformance import check_log
 from tests.engine_adapter.conformance.extensions import (
+    test_chunked_prefill,
     test_churn,
     test_late,
     test_quantum_range,
     test_recompute,
     test_shared_ledger,
+    test_shared_prefixes,
     test_speculation,
+    test_swap,
     test_together,
 )
+from tests.engine_adapter.conformance.extensions.variants import sample_logs
 from tests.engine_adapter.conformance.logs import Log
 from tests.engine_adapter.conformance.samples import sample_log
 
+
+def late_chunks() -> Log:
+    """Chunks, and outputs of which the gate hears a step late."""
+    chunks = test_chunked_prefill.ONCE
+    extensions = {**chunks.stated(), **late_accounting.stated(1)}
+    return sample_logs(test_chunked_prefill.in_late_chunks(chunks, lambda _: 1), extensions)[0]
+
+
 LOGS: dict[str, Callable[[], Log]] = {
     "plain": lambda: sample_log("dlpm", 0),
+    "chunks": lambda: test_chunked_prefill.samples(test_chunked_prefill.ONCE)[0],
+    "gated-chunks": lambda: test_chunked_prefill.samples(test_chunked_prefill.EACH)[0],
+    "late-chunks": late_chunks,
     "churn": lambda: test_churn.samples("keep-debt")[0],
     "late": lambda: test_late.samples()[0],
     "quantum-range": lambda: test_quantum_range.samples()[0],
     "recompute": lambda: test_recompute.samples(test_recompute.ALL[2])[0],
     "shared-ledger": lambda: test_shared_ledger.samples()[0],
+    "shared-prefixes": lambda: test_shared_prefixes.samples("split")[0],
     "speculation": lambda: test_speculation.charged_samples()[0],
+    "swap": lambda: test_swap.samples()[0],
     "late-speculation": lambda: test_together.speculative_samples()[0],
     "late-recompute": lambda: test_together.recomputing_samples()[0],
 }
@@ -39,7 +57,7 @@ ODD: tuple[Any, ...] = (
     *(-1, 0, 2**31, 2**63 - 1, 2**63, -(2**63), 2**70, -(2**70), 1.5, 1e300, float("nan"), True, None),
     *("", "é", "\ud800", [], [1], ["a", "\ud800"], {}, {"A": None}, {"": 1}, {"A": 2**70}, {"A": True}, {"zzz": 5}),
 )
-CASES = 150
+CASES = 100
 
 
 @cache
