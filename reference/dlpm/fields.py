@@ -13,6 +13,9 @@ from dlpm.jsonl import JsonValue, shown
 MAX_TOKENS = 2**31 - 1
 """Most tokens of one prompt or reply, and the largest token id: sums over 2**31 requests still fit 64 bits."""
 
+MAX_INTEGER = 2**63 - 1
+"""Counters, times and steps of an event log fit a signed 64-bit integer, so that any language can read it exactly."""
+
 MAX_HASH = 2**64 - 1
 """The largest block hash: an unsigned 64-bit integer."""
 

@@ -17,8 +17,6 @@ from jsonschema import Draft202012Validator
 
 from dlpm.errors import InputError
 from dlpm.event_codec import (
-    EVENT_NAMES,
-    MAX_INTEGER,
     EventWriter,
     decode_event,
     decode_header,
@@ -26,6 +24,7 @@ from dlpm.event_codec import (
     encode_header,
     read_log,
 )
+from dlpm.event_lines import EVENT_NAMES
 from dlpm.events import (
     Admit,
     Arrive,
@@ -41,6 +40,7 @@ from dlpm.events import (
     Preempt,
     Refill,
 )
+from dlpm.fields import MAX_INTEGER
 from dlpm.jsonl import JsonValue, dump, parse_object
 
 LOG_HEADER = '{"schema":"dlpm.events/1","engine":"e 1","policy":"dlpm","weights":{"extend":1,"output":2}}'

@@ -13,9 +13,9 @@ import orjson
 
 from dlpm.engine_profile import EngineProfile
 from dlpm.errors import InputError
-from dlpm.event_codec import MAX_INTEGER, decode_header
+from dlpm.event_codec import decode_header
 from dlpm.events import SCHEMA, Header
-from dlpm.fields import MAX_TOKENS
+from dlpm.fields import MAX_INTEGER, MAX_TOKENS
 from dlpm.jsonl import parse_object
 from dlpm_engine.conformance.discipline import Discipline
 from dlpm_engine.conformance.extensions.mode import Mode

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dlpm.event_codec import MAX_INTEGER
-from dlpm.fields import MAX_TOKENS
+from dlpm.fields import MAX_INTEGER, MAX_TOKENS
 from dlpm_engine.conformance.batch import Batch
 from dlpm_engine.conformance.discipline import Discipline
 from dlpm_engine.conformance.odd import OddLineError

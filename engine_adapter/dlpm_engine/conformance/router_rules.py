@@ -15,9 +15,8 @@ from typing import Any
 
 from dlpm.cost import CostModel
 from dlpm.errors import InputError
-from dlpm.event_codec import MAX_INTEGER
 from dlpm.events import Header
-from dlpm.fields import Fields
+from dlpm.fields import MAX_INTEGER, Fields
 from dlpm_engine.conformance.findings import Findings
 from dlpm_engine.conformance.report import Violation
 from dlpm_engine.conformance.rule import D2LPM

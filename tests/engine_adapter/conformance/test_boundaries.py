@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from dlpm.errors import InputError
-from dlpm.event_codec import MAX_INTEGER, decode_event
-from dlpm.fields import MAX_TOKENS
+from dlpm.event_codec import decode_event
+from dlpm.fields import MAX_INTEGER, MAX_TOKENS
 from dlpm.jsonl import dump
 from dlpm_engine.conformance import check_log
 from tests.engine_adapter.conformance.logs import Log, as_bytes

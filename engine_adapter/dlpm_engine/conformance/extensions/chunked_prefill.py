@@ -15,9 +15,8 @@ from typing import Any
 from dlpm.bounds import tight_unit
 from dlpm.bounds_chunked import extends_of_several
 from dlpm.cost import CostModel
-from dlpm.event_codec import MAX_INTEGER
 from dlpm.events import Header
-from dlpm.fields import MAX_TOKENS, Fields
+from dlpm.fields import MAX_INTEGER, MAX_TOKENS, Fields
 from dlpm_engine.conformance.batch import Batch
 from dlpm_engine.conformance.extensions.chunked_rules import (
     ADMISSION,

@@ -13,9 +13,8 @@ from typing import Any
 
 from dlpm.bounds import deficit_floor
 from dlpm.bounds_extensions import split_ceiling, split_gap
-from dlpm.event_codec import MAX_INTEGER
 from dlpm.events import Header
-from dlpm.fields import Fields
+from dlpm.fields import MAX_INTEGER, Fields
 from dlpm_engine.conformance.batch import Batch
 from dlpm_engine.conformance.dlpm_rules import DlpmRules
 from dlpm_engine.conformance.extensions.mode import Extension, Mode, known_options, one_of

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dlpm.errors import InputError
-from dlpm.event_codec import MAX_INTEGER
+from dlpm.fields import MAX_INTEGER
 from dlpm_engine.conformance.extensions.mode import ClusterRules
 from dlpm_engine.conformance.extensions.shared_books import SharedBooks, View
 from dlpm_engine.conformance.findings import Findings

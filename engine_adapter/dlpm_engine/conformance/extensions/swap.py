@@ -12,9 +12,8 @@ from typing import Any
 from dlpm.bounds import longest_recomputation, optimistic_unit
 from dlpm.bounds_extensions import outputs_of_one, outputs_with_swap, requests_that_come_back
 from dlpm.cost import CostModel
-from dlpm.event_codec import MAX_INTEGER
 from dlpm.events import Header
-from dlpm.fields import Fields
+from dlpm.fields import MAX_INTEGER, Fields
 from dlpm_engine.conformance.batch import Batch
 from dlpm_engine.conformance.counters import logged_counter
 from dlpm_engine.conformance.discipline import Discipline
