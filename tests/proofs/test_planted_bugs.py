@@ -184,6 +184,13 @@ BUGS = (
         "M2",
     ),
     Bug(
+        "an input may fill all of memory",
+        "bounds.py",
+        "    longest = min(max_input, kv_tokens - 1)\n",
+        "    longest = min(max_input, kv_tokens)\n",
+        "T2*/limits",
+    ),
+    Bug(
         "the optimistic sum forgets its last step",
         "bounds.py",
         "last = room if max_output is None else min(max_output, room)",

@@ -109,6 +109,8 @@ LIMITED = (
     Limits(1, 2, quantum=5, max_input=6, max_output=2, kv_tokens=12, max_running=3),
     Limits(5, 1, quantum=7, max_input=4, max_output=2, kv_tokens=10, max_running=2),
     Limits(4, 6, quantum=10, max_input=3, max_output=4, kv_tokens=9, max_running=1),
+    # Inputs beyond memory: the longest that can run leaves room for one output token.
+    Limits(5, 1, quantum=7, max_input=10, max_output=2, kv_tokens=8, max_running=1),
 )
 
 
