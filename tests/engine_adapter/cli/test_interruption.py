@@ -53,7 +53,7 @@ def test_a_reader_that_stops_reading_gets_no_traceback() -> None:
 
 def test_an_interrupted_campaign_keeps_what_was_finished_and_says_how_to_go_on(tmp_path: Path) -> None:
     journal = tmp_path / "journal.jsonl"
-    command = ["diff", "--engine", "reference", "--seconds", "120", "--jobs", "2", "--journal", str(journal)]
+    command = ["diff", "--engine", "reference", "--seconds", "600", "--jobs", "2", "--journal", str(journal)]
     process = started(*command)
     try:
         while process.poll() is None and (not journal.exists() or journal.read_bytes().count(b"\n") < 3):
