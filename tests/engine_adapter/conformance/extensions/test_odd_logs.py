@@ -14,12 +14,12 @@ from dlpm.errors import InputError
 from dlpm.extensions import late_accounting
 from dlpm_engine.conformance import check_log
 from tests.engine_adapter.conformance.extensions import (
+    shared_runs,
     test_chunked_prefill,
     test_churn,
     test_late,
     test_quantum_range,
     test_recompute,
-    test_shared_ledger,
     test_shared_prefixes,
     test_speculation,
     test_swap,
@@ -46,7 +46,7 @@ LOGS: dict[str, Callable[[], Log]] = {
     "late": lambda: test_late.samples()[0],
     "quantum-range": lambda: test_quantum_range.samples()[0],
     "recompute": lambda: test_recompute.samples(test_recompute.ALL[2])[0],
-    "shared-ledger": lambda: test_shared_ledger.samples()[0],
+    "shared-ledger": lambda: shared_runs.samples()[0],
     "shared-prefixes": lambda: test_shared_prefixes.samples("split")[0],
     "speculation": lambda: test_speculation.charged_samples()[0],
     "swap": lambda: test_swap.samples()[0],
@@ -154,8 +154,8 @@ def test_a_name_in_an_order_that_is_no_unicode_is_refused() -> None:
 
 def test_a_request_that_moves_from_a_worker_that_is_not_there_is_a_violation() -> None:
     """The router does not know it, the queue of that worker does."""
-    log = test_shared_ledger.samples()[0]
-    name = log[next(test_shared_ledger.moves(log))]["request"]
+    log = shared_runs.samples()[0]
+    name = log[next(shared_runs.moves(log))]["request"]
     changed = list(log)
     for kind in ("dispatch", "arrive"):
         index = next(
