@@ -101,11 +101,21 @@ class Checker:
         """Ready for the first event of a log with this header, which is its line ``header_line``.
 
         Raises:
-            InputError: the header lacks what its policy's rules need, or states extensions without rules.
+            InputError: the header lacks what its policy's rules need, states extensions without rules, or more memory
+                than bounds can be computed for.
         """
         if header.policy == "dlpm" and header.default_quantum is None:
             raise InputError(
                 "expected a quantum: policy dlpm has one", source=source, line=header_line, field="quantum"
+            )
+        kv_tokens = header.limits.kv_tokens
+        if kv_tokens is not None and kv_tokens > MAX_TOKENS:
+            # A bound under optimistic memory is a sum of O(sqrt(M)) terms.
+            raise InputError(
+                f"expected at most {MAX_TOKENS} tokens, for which bounds can be computed, found {kv_tokens}",
+                source=source,
+                line=header_line,
+                field="limits.kv_tokens",
             )
         self._source = source
         self._header = header

@@ -164,3 +164,16 @@ def test_a_request_that_moves_from_a_worker_that_is_not_there_is_a_violation() -
         changed[index] = {**log[index], "worker": 99}
     report = check_log([written(line) for line in changed], source="log", all_violations=True)
     assert "dispatch-known-worker" in {violation.rule for violation in report.violations}
+
+
+@pytest.mark.parametrize("name", ["plain", "recompute", "late-recompute", "swap"])
+def test_more_memory_than_bounds_can_be_computed_for_is_refused(name: str) -> None:
+    """A sum of as many terms as the root of a 64-bit number would not end."""
+    first, *others = lines_of(name)
+    header = json.loads(first)
+    header["limits"]["kv_tokens"] = 2**63 - 1
+    with pytest.raises(InputError) as caught:
+        check_log([written(header), *others], source="log")
+    assert (caught.value.line, caught.value.field) == (1, "limits.kv_tokens")
+    header["limits"]["kv_tokens"] = 2**31 - 1
+    assert check_log([written(header), *others], source="log").events
