@@ -71,6 +71,15 @@ def test_an_event_of_a_worker_that_cannot_be_is_bad_input(worker: Any) -> None:
     assert (caught.value.line, caught.value.field) == (index + 1, "worker")
 
 
+@pytest.mark.parametrize("worker", [-1, 2**60, "1", None])
+def test_an_event_that_breaks_no_rule_is_bad_input_all_the_same(worker: Any) -> None:
+    log: list[Any] = cluster_log("dlpm", 0)
+    last = {name: log[-1][name] for name in ("step", "time_us")}
+    with pytest.raises(InputError) as caught:
+        check([*log, {"event": "evict", **last, "worker": worker, "tokens": 1}])
+    assert (caught.value.line, caught.value.field) == (len(log) + 1, "worker")
+
+
 def test_an_event_without_a_worker_among_those_of_workers_is_of_one_more() -> None:
     log = cluster_log("dlpm", 0)
     last: Any = {"event": "arrive", "step": 1, "time_us": log[-1]["time_us"], "request": "alone", "client": "A"}

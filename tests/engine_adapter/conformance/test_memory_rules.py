@@ -69,3 +69,9 @@ def test_who_leaves_before_the_forward_gives_its_extend_tokens_back(extend: int)
     assert found(check(log), "memory-overbooked") == []
     log[0] = header("after_forward", kv_tokens=held - 1)
     assert found(check(log), "memory-overbooked") == [(len(log), f"at least {held}")]
+
+
+def test_a_request_that_never_arrived_is_reported_once_whatever_is_said_of_it_later() -> None:
+    log: list[Any] = [header("at_admission"), arrive("a"), admit("a"), admit("ghost"), output("a", "ghost")]
+    log += [leave("finish", "ghost"), leave("finish", "a")]
+    assert [(v.rule, v.line) for v in check(log).violations] == [("admit-queued", 4)]

@@ -66,3 +66,10 @@ def test_the_checker_imports_nothing_that_it_checks() -> None:
     assert {"dlpm.bounds", "dlpm.cost", "dlpm.event_codec"} <= modules
     for name in FORBIDDEN:
         assert not [module for module in modules if module == f"dlpm.{name}" or module.startswith(f"dlpm.{name}.")]
+
+
+def test_every_rule_says_where_it_comes_from_and_whose_logs_it_is_for() -> None:
+    for rule in RULES.values():
+        assert rule.sentence.endswith("."), rule
+        assert rule.source, rule
+        assert isinstance(rule.policies, tuple), rule

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from dlpm import bounds
+from dlpm.cost import CostModel
 from dlpm.jsonl import JsonValue
 from dlpm_engine.conformance import RULES, Report, Violation
 from tests.engine_adapter.conformance.logs import Line, Log, check
@@ -75,6 +77,23 @@ def test_after_a_report_the_gap_has_to_open_again() -> None:
     assert len(gaps) == 2
 
 
+def test_the_gap_counts_every_token_of_a_step_that_gives_several() -> None:
+    """Two output tokens a step make a service of 5 a round: 36 with the eighth admission, 40 with its output."""
+    log: list[Any] = unfair_log(8, b_stays_queued=True)
+    for line in log:
+        match line.get("event"):
+            case "arrive":
+                line["max_output"] = 2
+            case "admit":
+                line["deficit"] = -5 * int(line["request"][1:]) - 1
+            case "output":
+                (name,) = line["tokens"]
+                line |= {"tokens": {name: 2}, "deficits": {"B": -5 * int(name[1:]) - 5}}
+    (gap,) = [v for v in bounds_broken(check(log)) if v.rule.startswith("gap")]
+    assert (gap.rule, log[gap.line - 1]["event"]) == ("gap-backlogged", "output")
+    assert gap.found.startswith("'B' got 40 more since line ")
+
+
 def test_clients_with_different_quanta_are_not_compared() -> None:
     log = unfair_log(30, b_stays_queued=True, quanta={"B": 2})
     assert not [violation for violation in bounds_broken(check(log)) if violation.rule.startswith("gap")]
@@ -119,6 +138,21 @@ def test_a_printed_bound_that_is_broken_without_its_hypothesis_says_so(memory: s
     printed = [violation for violation in broken if violation.rule != "deficit-floor-proven"]
     assert {violation.rule for violation in printed} == {"deficit-floor", "gap-backlogged"}
     assert {violation.unmet_hypothesis for violation in printed} == {note}
+
+
+def test_the_floor_of_optimistic_memory_is_that_of_all_stated_limits() -> None:
+    log: list[Any] = unfair_log(40, b_stays_queued=True)
+    log[0] |= {
+        "memory": "optimistic",
+        "watermark": 0,
+        "limits": {**log[0]["limits"], "max_output": 3, "max_running": 2},
+    }
+    outputs = bounds.outputs_after_admission(8, max_output=3, max_running=2)
+    unit = bounds.optimistic_unit(CostModel(1, 2), bounds.longest_recomputation(1, 8, 3), outputs)
+    lowest = bounds.deficit_floor(unit)
+    (broken,) = [v for v in bounds_broken(check(log)) if v.rule == "deficit-floor-proven"]
+    assert broken.expected == f"a deficit of at least {lowest}, the floor under optimistic memory"
+    assert outputs != bounds.outputs_after_admission(8, max_output=2, max_running=None), "the two limits are told apart"
 
 
 def test_a_deficit_above_its_quantum_is_reported_after_the_refill_that_made_it() -> None:

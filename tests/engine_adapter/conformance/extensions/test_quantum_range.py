@@ -143,6 +143,7 @@ def test_bounds_need_to_know_memory() -> None:
         assert report.violations == ()
         unchecked = {rule: group.reason for group in report.not_checked for rule in group.rules}
         assert unchecked["extension-gap"] == unchecked["extension-floor"] == f"the header states no {reason}"
+        assert unchecked["gap-any"] == unchecked["deficit-floor"] == "not a theorem with a changing quantum"
 
 
 # -- the reference's own runs ------------------------------------------------------------------------------------------
