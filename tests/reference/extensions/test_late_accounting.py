@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import initialize, invariant, run_state_machine_as_test
 
 from dlpm import bounds
 from dlpm.batch import WorkerConfig
@@ -15,7 +15,8 @@ from dlpm.ledger import Quanta
 from dlpm.memory import Reserving
 from dlpm.policies.dlpm import DLPM
 from dlpm.worker import Worker
-from tests.reference.lockstep import CLIENTS, Lockstep, Shape, all_rules, shapes
+from tests.reference.extensions.machine import VariantMachine
+from tests.reference.lockstep import CLIENTS, Lockstep, all_rules
 from tests.reference.naive_worker import NaiveWorker, Rules, Waiter
 
 LONGEST_PROMPT, LONGEST_OUTPUT = 10, 11
@@ -84,13 +85,12 @@ class LateLockstep(Lockstep):
         self.naive = self.late
 
 
-class Lateness(RuleBasedStateMachine):
+class Lateness(VariantMachine):
     """Submit and step: both agree, and with outputs late the true counter keeps its floor."""
 
     def __init__(self) -> None:
         super().__init__()
         self.pair: LateLockstep | None = None
-        self.submitted = 0
         self.delay = 0
         self.late_extends = False
 
@@ -103,19 +103,6 @@ class Lateness(RuleBasedStateMachine):
         self.delay = max(lags)
         self.late_extends = late_extends
         self.pair = LateLockstep(rules, tuple(lags), late_extends=late_extends)
-
-    @rule(several=st.lists(shapes(), min_size=1, max_size=5))
-    def submit(self, several: list[Shape]) -> None:
-        assert self.pair is not None
-        for shape in several:
-            self.submitted += 1
-            self.pair.submit(shape.request(f"r{self.submitted}", self.pair.rules.block_size))
-
-    @rule(times=st.integers(1, 6))
-    def step(self, times: int) -> None:
-        assert self.pair is not None
-        for _ in range(times):
-            self.pair.step()
 
     @invariant()
     def agree(self) -> None:

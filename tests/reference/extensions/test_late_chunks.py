@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import initialize, invariant, run_state_machine_as_test
 
 from dlpm import events as ev
 from dlpm.bounds_engine import for_engine
@@ -13,10 +13,11 @@ from dlpm.engine_profile import EngineProfile
 from dlpm.extensions.chunked_prefill import Charge, ChunkedPrefill, Gate
 from dlpm.extensions.late_accounting import LateLedger
 from dlpm.quanta import Quanta
+from tests.reference.extensions.machine import VariantMachine
 from tests.reference.extensions.naive_chunks import NaiveChunks
 from tests.reference.extensions.test_chunked_prefill import ChunkedLockstep, chunkings
 from tests.reference.extensions.test_late_accounting import NaiveLateness
-from tests.reference.lockstep import PROMPTS, Shape, all_rules, shapes
+from tests.reference.lockstep import PROMPTS, all_rules
 from tests.reference.naive_worker import Rules
 
 LONGEST_PROMPT, LONGEST_OUTPUT = max(map(len, PROMPTS)), 11
@@ -40,13 +41,12 @@ class LateChunksLockstep(ChunkedLockstep):
         super().__init__(rules, chunks, self.ledger, self.late)
 
 
-class LateChunks(RuleBasedStateMachine):
+class LateChunks(VariantMachine):
     """Submit and step: both agree, everybody ends, and the true counters keep the floor that is proven of it all."""
 
     def __init__(self) -> None:
         super().__init__()
         self.pair: LateChunksLockstep | None = None
-        self.submitted = 0
         self.floor: int | None = None
 
     @initialize(
@@ -70,19 +70,6 @@ class LateChunks(RuleBasedStateMachine):
                 late_steps=max(lags),
             )
             self.floor = for_engine(profile).floor
-
-    @rule(several=st.lists(shapes(), min_size=1, max_size=5))
-    def submit(self, several: list[Shape]) -> None:
-        assert self.pair is not None
-        for shape in several:
-            self.submitted += 1
-            self.pair.submit(shape.request(f"r{self.submitted}", self.pair.rules.block_size))
-
-    @rule(times=st.integers(1, 6))
-    def step(self, times: int) -> None:
-        assert self.pair is not None
-        for _ in range(times):
-            self.pair.step()
 
     @invariant()
     def agree(self) -> None:

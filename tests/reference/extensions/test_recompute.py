@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import initialize, invariant, run_state_machine_as_test
 
 from dlpm import bounds
 from dlpm.batch import WorkerConfig
@@ -20,6 +20,7 @@ from dlpm.ledger import Ledger, Quanta
 from dlpm.memory import Optimistic, Reserving
 from dlpm.request import Request
 from dlpm.timing import FixedStep, StepTimer
+from tests.reference.extensions.machine import VariantMachine
 from tests.reference.lockstep import ONE_MICROSECOND, Lockstep, Shape, all_rules, real_worker, shapes
 from tests.reference.naive_worker import NaiveWorker, Rules, Runner, Waiter
 
@@ -99,30 +100,16 @@ class RecomputeLockstep(Lockstep):
         self.naive = NaiveRecompute(rules, recompute)
 
 
-class Recomputing(RuleBasedStateMachine):
+class Recomputing(VariantMachine):
     """Submit and step: both agree on everything, and the floors hold where clients pay for what they caused at most."""
 
     def __init__(self) -> None:
         super().__init__()
         self.pair: RecomputeLockstep | None = None
-        self.submitted = 0
 
     @initialize(rules=all_rules(("dlpm",), ("optimistic",)), recompute=RULES)
     def start(self, rules: Rules, recompute: Recompute) -> None:
         self.pair = RecomputeLockstep(rules, recompute)
-
-    @rule(several=st.lists(shapes(), min_size=1, max_size=4))
-    def submit(self, several: list[Shape]) -> None:
-        assert self.pair is not None
-        for shape in several:
-            self.submitted += 1
-            self.pair.submit(shape.request(f"r{self.submitted}", self.pair.rules.block_size))
-
-    @rule(times=st.integers(1, 6))
-    def step(self, times: int) -> None:
-        assert self.pair is not None
-        for _ in range(times):
-            self.pair.step()
 
     @invariant()
     def agree(self) -> None:

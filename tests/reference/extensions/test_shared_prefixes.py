@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import initialize, invariant, run_state_machine_as_test
 
 from dlpm import bounds
 from dlpm import events as ev
@@ -32,6 +32,7 @@ from dlpm.policies.dlpm import DLPM
 from dlpm.request import Request
 from dlpm.timing import FixedStep, StepTimer
 from dlpm.worker import Worker
+from tests.reference.extensions.machine import VariantMachine
 from tests.reference.extensions.naive_sharing import NaiveSharing
 from tests.reference.lockstep import ONE_MICROSECOND, Lockstep, Shape, all_rules, shapes, walk
 from tests.reference.naive_worker import Rules
@@ -77,32 +78,18 @@ class SharingLockstep(Lockstep):
         assert held == {(row.prefix, row.client): row.tokens for row in self.sharing.rows}
 
 
-class Sharing(RuleBasedStateMachine):
+class Sharing(VariantMachine):
     """Submit and step: both agree, and floor, ceiling and charges are what the theorems say."""
 
     def __init__(self) -> None:
         super().__init__()
         self.pair: SharingLockstep | None = None
         self.payer = FIRST
-        self.submitted = 0
 
     @initialize(rules=all_rules(("dlpm",), ("reserving", "optimistic")), payer=st.sampled_from((ALONE, SPLIT, SPLIT)))
     def start(self, rules: Rules, payer: str) -> None:
         self.pair = SharingLockstep(rules, payer)
         self.payer = payer
-
-    @rule(several=st.lists(shapes(), min_size=1, max_size=4))
-    def submit(self, several: list[Shape]) -> None:
-        assert self.pair is not None
-        for shape in several:
-            self.submitted += 1
-            self.pair.submit(shape.request(f"r{self.submitted}", self.pair.rules.block_size))
-
-    @rule(times=st.integers(1, 6))
-    def step(self, times: int) -> None:
-        assert self.pair is not None
-        for _ in range(times):
-            self.pair.step()
 
     @invariant()
     def agree(self) -> None:
