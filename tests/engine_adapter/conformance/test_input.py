@@ -180,3 +180,14 @@ def test_a_refused_log_is_refused_after_a_violation_too() -> None:
     assert len(check_log(lines).violations) == 1
     with pytest.raises(InputError):
         check_log([*lines, b"{"], all_violations=True)
+
+
+def test_every_violation_of_a_file_is_reported_only_if_asked_for(tmp_path: Path) -> None:
+    log = sample_log("dlpm", 0)
+    for line in log:
+        if line.get("event") == "admit":
+            line["deficit"] = int(str(line["deficit"])) + 1
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b"".join(as_bytes(log)))
+    assert len(check_path(path).violations) == 1
+    assert len(check_path(path, all_violations=True).violations) > 1

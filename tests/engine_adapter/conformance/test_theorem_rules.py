@@ -161,7 +161,8 @@ def test_a_deficit_above_its_quantum_is_reported_after_the_refill_that_made_it()
     log.append({"event": "refill", "step": 1, "deficits": {"A": 2}})
     report = check(log)
     assert [violation.rule for violation in report.violations] == ["refill-due", "refill-credit", "deficit-ceiling"]
-    assert (report.violations[2].expected, report.violations[2].found) == ("a deficit of at most 1", "2")
+    broken = report.violations[2]
+    assert (broken.expected, broken.found, broken.client) == ("a deficit of at most 1", "2", "A")
 
 
 def test_without_a_stated_limit_the_longest_input_so_far_stands_in() -> None:

@@ -269,6 +269,8 @@ def assert_well_described(log: Log, violation: Violation) -> None:
     else:
         assert violation.request is not None, violation
         assert f"{violation.request!r}" in said, violation
+    for ending, event in (("' admitted", "admit"), ("' goes on", "chunk")):
+        assert not violation.found.endswith(ending) or line["event"] == event, violation
     if rule in OF_NO_CLIENT or said.startswith("no refill while nobody"):
         assert violation.client is None, violation
         return
@@ -277,7 +279,9 @@ def assert_well_described(log: Log, violation: Violation) -> None:
         assert violation.client is not None, violation
     elif violation.request not in clients:
         assert violation.client is None, violation
-    elif rule not in OF_ANOTHER_CLIENT:
+    elif rule in OF_ANOTHER_CLIENT:
+        assert violation.client is not None, violation
+    else:
         assert violation.client in (clients[violation.request], None if _gone(log, violation) else ""), violation
     named = re.findall(r"(?:of|for|while|nothing for|client) '([^']*)'", violation.expected)
     if violation.request is None and named:

@@ -69,7 +69,7 @@ class ChunkedLifecycle(Lifecycle):
         name, tokens, deficit = event["request"], event["tokens"], event.get("deficit")
         if not (type(name) is str and type(tokens) is int and 1 <= tokens <= MAX_INTEGER):
             raise OddLineError
-        if deficit is not None and not (type(deficit) is int and abs(deficit) <= MAX_INTEGER):
+        if "deficit" in event and not (type(deficit) is int and abs(deficit) <= MAX_INTEGER):
             raise OddLineError
         state = self._state
         request = state.running.get(name)

@@ -17,6 +17,7 @@ from dlpm_engine.conformance.extensions.composed import composed
 from dlpm_engine.conformance.extensions.mode import Extension, Mode, known_options
 from dlpm_engine.conformance.extensions.unheard import Unheard
 from dlpm_engine.conformance.findings import names
+from dlpm_engine.conformance.odd import OddLineError
 from dlpm_engine.conformance.output_charges import OutputCharges
 from dlpm_engine.conformance.promises import EXTENSION_BOUNDS, Promises
 from dlpm_engine.conformance.state import ClientState, RequestState
@@ -41,6 +42,8 @@ class LateCharges(OutputCharges):
 
     def apply(self, deficits: Mapping[str, int], served: Mapping[ClientState, int] | None) -> None:
         """Check and take over the counters that are seen after one forward step. O(clients in the latest steps)."""
+        if any(type(found) is not int for found in deficits.values()):
+            raise OddLineError
         state = self._state
         weight = state.cost.output_weight
         tokens = {client: client.running for client in state.active} if served is None else dict(served)

@@ -36,6 +36,7 @@ class Shared:
     late: int = 2
     stated_late: int | None = None
     quantum: int = 7
+    quanta: tuple[tuple[str, int], ...] = ()
     kv_tokens: int = 24
     max_running: int | None = None
     moving: bool = True
@@ -49,7 +50,7 @@ class Shared:
         events: list[Event] = []
         workload = random_workload(Random(self.seed), requests=self.requests, span_us=20, parent_chance=0.2)
         count = len(self.steps_us)
-        ledger = self.ledger(count, Quanta(self.quantum), COST, self.late)
+        ledger = self.ledger(count, Quanta(self.quantum, dict(self.quanta)), COST, self.late)
         config = WorkerConfig(self.kv_tokens, Reserving(), max_running=self.max_running)
         workers = [
             MovableWorker(config, SharedDLPM(view), FixedStep(step_us), events.append, index=index, full_log=self.full)
@@ -64,6 +65,7 @@ class Shared:
             extend_weight=COST.extend_weight,
             output_weight=COST.output_weight,
             default_quantum=self.quantum,
+            quanta=dict(self.quanta),
             limits=Limits(kv_tokens=self.kv_tokens, max_running=self.max_running),
             memory=config.memory.kind,
             visibility=config.visibility,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -39,8 +40,9 @@ from tests.engine_adapter.conformance.extensions.variants import (
     stating,
 )
 from tests.engine_adapter.conformance.logs import Log, Plan, check, plans, run_rules
-from tests.engine_adapter.conformance.samples import kind
+from tests.engine_adapter.conformance.samples import kind, sample_rules
 from tests.reference.extensions.test_chunked_prefill import chunkings
+from tests.reference.lockstep import Shape
 from tests.reference.naive_worker import Rules
 
 Build = Callable[[Rules, EventSink], Worker]
@@ -76,6 +78,18 @@ def in_late_chunks(chunks: ChunkedPrefill, lag: Callable[[int], int]) -> Build:
 @cache
 def samples(chunks: ChunkedPrefill) -> list[Log]:
     return sample_logs(in_chunks(chunks), chunks.stated())
+
+
+def test_the_first_step_may_use_the_whole_budget_and_no_token_more() -> None:
+    rules = replace(sample_rules("dlpm", 0), block_size=1, kv_tokens=18)
+    chunks = ChunkedPrefill(4)
+    plan = [Shape("A", tuple(range(9)), 1, 0, (), False, False)]
+    log = record_variant(rules, plan, in_chunks(chunks), chunks.stated())
+    (admitted,) = (line for _, line in lines(log, "admit"))
+    assert admitted["chunk"] == 4
+    assert check(log).violations == ()
+    smaller = check(stating(log, ChunkedPrefill(3).stated()), every=False)
+    assert [violation.rule for violation in smaller.violations] == ["chunk-budget"]
 
 
 def lines(log: Log, event: str) -> Iterator[tuple[int, Any]]:

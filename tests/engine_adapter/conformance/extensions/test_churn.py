@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -196,3 +197,11 @@ def test_a_resting_debtor_that_is_paid_is_found_where_debts_are_forgotten() -> N
                 broken = check(stating(log, stated(FORGET)), every=False).violations
                 assert [violation.line <= index + 1 for violation in broken] == [True]
                 break
+
+
+def test_a_forgotten_client_that_is_paid_is_reported_once_and_what_it_has_then_is_believed() -> None:
+    for log in samples(KEEP_DEBT):
+        for changed, line in islice(a_forgotten_client_is_paid(log), 3):
+            (first, *others) = check(changed).violations
+            assert (first.rule, first.line) == ("refill-idle", line)
+            assert not any(violation.line == line for violation in others)

@@ -223,3 +223,12 @@ def test_floor_and_gap_are_those_of_all_workers_together() -> None:
     broken = rules_broken(check([small, *log[1:]]))
     assert "extension-floor" in broken
     assert {rule for rule in broken if RULES[rule].theorem} <= {"extension-floor", "extension-gap"}
+
+
+def test_clients_with_quanta_of_their_own_are_paid_these_by_the_shared_ledger() -> None:
+    for seed in SEEDS:
+        log = Shared(seed, quanta=(("A", 11), ("B", 4))).log()
+        assert check(log).violations == ()
+        header: dict[str, Any] = dict(log[0])
+        header["quantum"] = {"default": 7}
+        assert check([header, *log[1:]]).violations

@@ -219,6 +219,26 @@ def who_never_paid_gets_it(log: Log) -> Places:
         paid.add(view.queued[line["request"]])
 
 
+def who_paid_little_gets_it(log: Log) -> Places:
+    """All of a refund goes to somebody who paid something before, but less than n/(n - 1) of it."""
+    paid: dict[str, int] = {}
+    back: dict[str, int] = {}
+    for index, view in enumerate(views(log)):
+        line: Any = log[index]
+        if kind(line) != "admit":
+            continue
+        client, refunds = view.queued[line["request"]], line.get("refunds", {})
+        tokens, clients = sum(refunds.values()), len(view.counters)
+        for name in view.counters:
+            had = back.get(name, 0) + tokens
+            if name != client and 0 < paid.get(name, 0) * (clients - 1) < had * clients:
+                after = view.counters[name] + weight(log) * tokens
+                yield replaced(log, index, refunds={name: tokens}, deficits={name: after}), index + 1
+        paid[client] = paid.get(client, 0) + line.get("charged", line["extend"])
+        for name, part in refunds.items():
+            back[name] = back.get(name, 0) + part
+
+
 def a_stranger_gets_it(log: Log) -> Places:
     for index, line in bills(log):
         if "refunds" in line:
@@ -239,6 +259,7 @@ FAULTS = (
     (SPLIT, Fault("charge-extend", a_counter_is_a_token_too_low)),
     (ALONE, Fault("charge-extend", a_counter_is_a_token_too_low)),
     (SPLIT, Fault("refund-paid", who_never_paid_gets_it)),
+    (SPLIT, Fault("refund-paid", who_paid_little_gets_it)),
     (SPLIT, Fault("known-client", a_stranger_gets_it)),
 )
 
