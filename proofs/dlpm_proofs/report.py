@@ -13,7 +13,10 @@ from dlpm_proofs.theorem import Result, Theorem, Verdict
 from dlpm_proofs.timeline import timeline
 
 SCHEMA = "dlpm.verdicts/1"
-HEADER = ("theorem", "claim", "source", "verdict", "z3 s", "cvc5 s", "proved", "shown", "mutants")
+HEADER = ("theorem", "claim", "source", "needs", "verdict", "z3 s", "cvc5 s", "proved", "shown", "mutants")
+NEEDS_WIDTH = 36
+WORDS = 5
+"""So many columns are words, the others numbers."""
 STORY_LINES = 12
 """A timeline longer than this is cut in the middle."""
 
@@ -29,12 +32,22 @@ def row(result: Result) -> tuple[str, ...]:
         theorem.id,
         theorem.title,
         theorem.source,
+        needs(theorem),
         verdict,
         *(f"{solver_seconds(result, name):.1f}" for name in ("z3", "cvc5")),
         f"{good}/{len(result.outcomes)}",
         f"{shown}/{len(result.demonstrations)}",
         f"{noticed}/{len(result.mutants)}",
     )
+
+
+def needs(theorem: Theorem) -> str:
+    """The first hypothesis, cut to a table's width, and how many more there are; `explain` has them all."""
+    if not theorem.hypotheses:
+        return "nothing"
+    first, *others = theorem.hypotheses
+    short = textwrap.shorten(first.partition(":")[0].partition(",")[0], NEEDS_WIDTH, placeholder=" ...")
+    return f"{short} +{len(others)}" if others else short
 
 
 def solver_seconds(result: Result, solver: str) -> float:

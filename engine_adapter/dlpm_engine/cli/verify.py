@@ -85,7 +85,7 @@ def verify(
             results.append(result)
             advance(result.theorem.id, len(results))
     rows = tuple(report.row(result) for result in results)
-    show(console, [Sheet("", report.HEADER, rows)])
+    show(console, [Sheet("", report.HEADER, rows, words=report.WORDS)])
     for result in results:
         lines = report.story(result)
         if lines:

@@ -16,7 +16,7 @@ _GAP = "  "
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """Rows of text under a title. The first column is flush left, the others right.
+    """Rows of text under a title. The first ``words`` columns are flush left, the others right.
 
     A column's header may have two lines. A cell in ``loud`` stands out where there is colour.
     """
@@ -25,6 +25,7 @@ class Sheet:
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     loud: frozenset[str] = frozenset()
+    words: int = 1
 
     def plain(self) -> str:
         """Aligned text without any decoration, for pipes and files. O(cells)."""
@@ -32,18 +33,18 @@ class Sheet:
         widths = [max(len(line[column]) for line in lines) for column in range(len(self.header))]
         text = [self.title] if self.title else []
         for line in lines:
-            first, *others = (
-                cell.ljust(width) if place == 0 else cell.rjust(width)
+            cells = (
+                cell.ljust(width) if place < self.words else cell.rjust(width)
                 for place, (cell, width) in enumerate(zip(line, widths, strict=True))
             )
-            text.append(_GAP.join([first, *others]).rstrip())
+            text.append(_GAP.join(cells).rstrip())
         return "\n".join(text)
 
     def rich(self) -> Table:
         """The same for a terminal, without the title, which may be wider."""
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
         for place, name in enumerate(self.header):
-            table.add_column(Text(name), justify="left" if place == 0 else "right", no_wrap=place == 0)
+            table.add_column(Text(name), justify="left" if place < self.words else "right", no_wrap=place == 0)
         for row in self.rows:
             table.add_row(*(Text(cell, style="bold red" if cell in self.loud else "") for cell in row))
         return table
