@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from dlpm_proofs.report import HEADER, NEEDS_WIDTH, needs, row
 from dlpm_proofs.run import chosen
 from dlpm_proofs.solve import TIME_LIMIT_S, Obligation, default_solvers
 from dlpm_proofs.symbolic import SymbolicError
@@ -67,6 +68,16 @@ def test_a_reference_that_cannot_be_run_symbolically_is_a_problem_and_no_crash()
     assert len(result.outcomes) == 1
     (problem,) = result.problems()
     assert "a loop without end" in problem
+
+
+def test_the_table_says_what_a_theorem_needs_in_the_width_of_a_column() -> None:
+    reserving, rejects = chosen(["T3/reserving", "T6/rejects"])
+    assert needs(reserving) == f"reserving memory +{len(reserving.hypotheses) - 1}"
+    assert needs(rejects) == "nothing"
+    shown = row(PROVER.decide(rejects))
+    assert len(shown) == len(HEADER)
+    assert shown[HEADER.index("needs")] == "nothing"
+    assert max(len(needs(theorem)) for theorem in THEOREMS) <= NEEDS_WIDTH + len(" +9")
 
 
 def test_failing_fast_leaves_a_theorem_at_its_first_failure() -> None:
