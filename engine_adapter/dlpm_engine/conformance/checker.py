@@ -7,7 +7,6 @@ the reference. It shares with them the cost of a token, the bounds and the log's
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import orjson
 
@@ -22,6 +21,7 @@ from dlpm_engine.conformance.extensions.mode import Mode
 from dlpm_engine.conformance.extensions.registry import mode_of
 from dlpm_engine.conformance.fcfs_rules import FcfsRules
 from dlpm_engine.conformance.findings import Findings, StopCheckingError, undecodable
+from dlpm_engine.conformance.line import Line
 from dlpm_engine.conformance.lpm_rules import LpmRules
 from dlpm_engine.conformance.odd import OddLineError
 from dlpm_engine.conformance.parts import Handler, plain_parts
@@ -74,7 +74,7 @@ class _WorkerCheck:
             finish = self.handlers["finish"]
             self.handlers["finish"] = lambda event: self._finish(finish, router, event)
 
-    def _finish(self, finish: Handler, router: RouterRules, event: dict[str, Any]) -> None:
+    def _finish(self, finish: Handler, router: RouterRules, event: Line) -> None:
         """A request finishes in a cluster: its router hears of it, and of its output. O(1)."""
         request = self.state.running.get(event["request"])
         finish(event)
@@ -187,18 +187,18 @@ class Checker:
             )
 
     @staticmethod
-    def _parsed(raw: bytes, worker: _WorkerCheck) -> tuple[dict[str, Any], object]:
+    def _parsed(raw: bytes, worker: _WorkerCheck) -> tuple[Line, object]:
         """A line as an object, and what handles it: its kind, or `_EVEN_OUTPUT` if its tokens are as foretold."""
         if raw.startswith(_OUTPUT):
             short = worker.forward.shortened(raw)
             if short is not None:
-                event = orjson.loads(short)
+                event: Line = orjson.loads(short)
                 if event["tokens"] is None and event.get("worker") == worker.state.index:
                     return event, _EVEN_OUTPUT
         event = orjson.loads(raw)
         return event, event["event"]
 
-    def _routed_to(self, event: dict[str, Any], kind: object) -> _WorkerCheck:
+    def _routed_to(self, event: Line, kind: object) -> _WorkerCheck:
         """The worker that an event in a cluster is about; a request arrives where it was sent."""
         index = event.get("worker")
         if index is None and "worker" in event:
@@ -234,7 +234,7 @@ class Checker:
             state.violation("time-order", expected=f"a time of at least {self._time_us}", found=f"{time_us}")
         self._time_us = time_us
 
-    def _dispatch(self, event: dict[str, Any]) -> None:
+    def _dispatch(self, event: Line) -> None:
         """A router's decision: the request has to arrive at that worker."""
         self._findings.strictly_parsed()
         if self._sent is None:

@@ -7,11 +7,11 @@ order in which they were admitted. A line that says just that, byte for byte, is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from dlpm_engine.conformance.batch import Batch
 from dlpm_engine.conformance.discipline import Discipline
 from dlpm_engine.conformance.findings import names
+from dlpm_engine.conformance.line import Line
 from dlpm_engine.conformance.odd import OddLineError
 from dlpm_engine.conformance.state import ClientState, RequestState
 from dlpm_engine.conformance.worker_state import WorkerState
@@ -50,7 +50,7 @@ class Forward:
         self._right += 1
         return raw[:start] + _AS_FORETOLD + raw[start + len(foretold) :]
 
-    def even_output(self, event: dict[str, Any]) -> None:
+    def even_output(self, event: Line) -> None:
         """A forward step that gives each running request one token. O(clients in the batch)."""
         deficits = event.get("deficits", {})
         if type(deficits) is not dict:
@@ -60,7 +60,7 @@ class Forward:
             self._accepts(event["accepted"], None)
         self._take_in(deficits, None, sound=True)
 
-    def output(self, event: dict[str, Any]) -> None:
+    def output(self, event: Line) -> None:
         """A forward step. O(running requests)."""
         tokens = event["tokens"]
         deficits = event.get("deficits", {})

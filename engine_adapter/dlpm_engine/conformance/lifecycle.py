@@ -10,11 +10,10 @@ said about it is taken as it is until it finishes. So one fault gives one report
 
 from __future__ import annotations
 
-from typing import Any
-
 from dlpm.fields import MAX_INTEGER, MAX_TOKENS
 from dlpm_engine.conformance.batch import Batch
 from dlpm_engine.conformance.discipline import Discipline
+from dlpm_engine.conformance.line import Line
 from dlpm_engine.conformance.odd import OddLineError
 from dlpm_engine.conformance.state import GONE, QUEUED, ClientState, RequestState
 from dlpm_engine.conformance.worker_state import WorkerState
@@ -22,8 +21,6 @@ from dlpm_engine.conformance.worker_state import WorkerState
 _ONE_TYPE = {int}
 _ABSENT = 1 << 200
 """Stands for a field that is not there: no field of a log is that large."""
-
-_Line = dict[str, Any]
 
 
 class Lifecycle:
@@ -39,7 +36,7 @@ class Lifecycle:
         self._quantum = state.header.default_quantum or 0
         self._arrivals = 0
 
-    def arrive(self, event: _Line) -> None:
+    def arrive(self, event: Line) -> None:
         """A request joins the queue. O(1) beside what the policy's rules cost."""
         name = event["request"]
         client_name = event["client"]
@@ -103,7 +100,7 @@ class Lifecycle:
                 )
                 return
 
-    def order(self, event: _Line) -> None:
+    def order(self, event: Line) -> None:
         """The order in which this step considers the queue. O(queue)."""
         requests = event["requests"]
         matched = event["matched"]
@@ -123,20 +120,20 @@ class Lifecycle:
             raise OddLineError
         self._discipline.considers(requests, matched, free if free is not _ABSENT else None)
 
-    def refill(self, event: _Line) -> None:
+    def refill(self, event: Line) -> None:
         """A check-refill has fired. O(clients)."""
         deficits = event["deficits"]
         if type(deficits) is not dict or (deficits and set(map(type, deficits.values())) != _ONE_TYPE):
             raise OddLineError
         self._discipline.refills(deficits)
 
-    def admit(self, event: _Line) -> None:
+    def admit(self, event: Line) -> None:
         """A queued request joins the running batch. O(1) beside what the policy's rules cost."""
         name = event["request"]
         matched = event["matched"]
         extend = event["extend"]
-        deficit = event.get("deficit", _ABSENT)
-        free = event.get("free", _ABSENT)
+        deficit: int | None = event.get("deficit", _ABSENT)
+        free: int | None = event.get("free", _ABSENT)
         if not (
             type(matched) is int
             and type(extend) is int
@@ -192,7 +189,7 @@ class Lifecycle:
         if client is not None:
             self._discipline.adopts(client, deficit)
 
-    def finish(self, event: _Line) -> None:
+    def finish(self, event: Line) -> None:
         """A request leaves the batch with all its output. O(1)."""
         name = event["request"]
         state = self._state
@@ -214,10 +211,10 @@ class Lifecycle:
         request.status = GONE
         self._discipline.finished(request)
 
-    def preempt(self, event: _Line) -> None:
+    def preempt(self, event: Line) -> None:
         """A request leaves the batch unfinished and is back in the queue. O(1) beside what the policy's rules cost."""
         name = event["request"]
-        deficit = event.get("deficit", _ABSENT)
+        deficit: int | None = event.get("deficit", _ABSENT)
         if event["kind"] not in ("recompute", "swap") or type(deficit) is not int:
             raise OddLineError
         if deficit is _ABSENT:
@@ -251,7 +248,7 @@ class Lifecycle:
             request=name,
         )
 
-    def evict(self, event: _Line) -> None:
+    def evict(self, event: Line) -> None:
         """Cached prefixes are given up: nothing that can be checked depends on it."""
         tokens = event.get("tokens")
         if type(tokens) is not int or not 0 <= tokens <= MAX_INTEGER or "blocks" in event:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from dlpm_engine.conformance.batch import Batch
 from dlpm_engine.conformance.discipline import Discipline
 from dlpm_engine.conformance.forward import Forward
 from dlpm_engine.conformance.lifecycle import Lifecycle
+from dlpm_engine.conformance.line import Line
 from dlpm_engine.conformance.worker_state import WorkerState
 
-Handler = Callable[[dict[str, Any]], None]
+Handler = Callable[[Line], None]
 """Takes one event as the log has it: raises `OddLineError` or `KeyError` where a field is not what it must be."""
 
 

@@ -11,13 +11,13 @@ the sum of the bounds of the workers, and each worker is held to its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from dlpm.cost import CostModel
 from dlpm.errors import InputError
 from dlpm.events import Header
 from dlpm.fields import MAX_INTEGER, Fields
 from dlpm_engine.conformance.findings import Findings
+from dlpm_engine.conformance.line import Line
 from dlpm_engine.conformance.report import Violation
 from dlpm_engine.conformance.rule import D2LPM
 
@@ -66,10 +66,10 @@ class RouterRules:
             "per-client-round-robin": self._round_robin,
             "least-loaded": self._least_loaded,
         }
-        self._event: dict[str, Any] = {}
+        self._event: Line = {}
         self._check_choice = choices.get(self.router, _anything)
 
-    def dispatch(self, event: dict[str, Any], *, moved: bool = False) -> None:
+    def dispatch(self, event: Line, *, moved: bool = False) -> None:
         """A decision; or a request that waited at one worker has ``moved`` to another. O(workers).
 
         Raises:
@@ -105,7 +105,7 @@ class RouterRules:
         self._known[worker] = True
         self._queued[worker] += 1
 
-    def _move(self, sent: _Sent, event: dict[str, Any]) -> None:
+    def _move(self, sent: _Sent, event: Line) -> None:
         """A waiting request changes workers: its charge and its place go with it. O(1)."""
         source, target = sent.worker, event["worker"]
         self._queued[source] -= 1
@@ -124,7 +124,7 @@ class RouterRules:
             self._wrong("router-charge", expectation, f"{found}", sent)
         credit[target] = found if found is not None else expected
 
-    def arrived(self, event: dict[str, Any]) -> None:
+    def arrived(self, event: Line) -> None:
         """A request arrives at its worker: it is the one that was dispatched. O(1)."""
         sent = self._in_flight.get(event["request"])
         if sent is None:
@@ -212,7 +212,7 @@ class RouterRules:
     def _wrong(self, rule: str, expected: str, found: str, sent: _Sent) -> None:
         self._violation(rule, expected, found, self._event, sent.client)
 
-    def _violation(self, rule: str, expected: str, found: str, event: dict[str, Any], client: str | None) -> None:
+    def _violation(self, rule: str, expected: str, found: str, event: Line, client: str | None) -> None:
         """Report the line being checked; with the client's counters at the workers as its ledger."""
         if self._findings.omit():
             return

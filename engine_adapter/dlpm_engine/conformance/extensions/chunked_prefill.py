@@ -10,7 +10,6 @@ there; ``most``: the most extend tokens of one request in a step.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from dlpm.bounds import tight_unit
 from dlpm.bounds_chunked import extends_of_several
@@ -36,6 +35,7 @@ from dlpm_engine.conformance.extensions.mode import Extension, Mode, known_optio
 from dlpm_engine.conformance.extensions.prefills import ChunkedBatch, Prefills
 from dlpm_engine.conformance.forward import Forward
 from dlpm_engine.conformance.lifecycle import Lifecycle
+from dlpm_engine.conformance.line import Line
 from dlpm_engine.conformance.odd import OddLineError
 from dlpm_engine.conformance.parts import Parts
 from dlpm_engine.conformance.promises import EXTENSION_BOUNDS, Promises, ProvenUnit, Unproven
@@ -56,7 +56,7 @@ class ChunkedLifecycle(Lifecycle):
         self._chunk_rules = rules
         self._prefills = prefills
 
-    def admit(self, event: dict[str, Any]) -> None:
+    def admit(self, event: Line) -> None:
         """As ever, after its first chunk."""
         first = event.get("chunk")
         if first is not None and not (type(first) is int and 1 <= first <= MAX_INTEGER):
@@ -64,7 +64,7 @@ class ChunkedLifecycle(Lifecycle):
         self._chunk_rules.begins_with(first)
         super().admit(event)
 
-    def chunk(self, event: dict[str, Any]) -> None:
+    def chunk(self, event: Line) -> None:
         """More of a prompt is computed in this step. O(half computed requests)."""
         name, tokens, deficit = event["request"], event["tokens"], event.get("deficit")
         if not (type(name) is str and type(tokens) is int and 1 <= tokens <= MAX_INTEGER):
@@ -93,7 +93,7 @@ class ChunkedLifecycle(Lifecycle):
         if client is not None:
             self._discipline.adopts(client, deficit)
 
-    def preempt(self, event: dict[str, Any]) -> None:
+    def preempt(self, event: Line) -> None:
         """As ever; what the step had computed of it is lost."""
         request = self._state.running.get(event["request"])
         if request is not None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from dlpm.events import Header
 from dlpm.fields import Fields
 from dlpm_engine.conformance.dlpm_rules import DlpmRules
 from dlpm_engine.conformance.findings import Findings
+from dlpm_engine.conformance.line import Line
 from dlpm_engine.conformance.parts import Parts, plain_parts
 from dlpm_engine.conformance.promises import PlainPromises, Promises
 from dlpm_engine.conformance.rule import Rule
@@ -20,7 +21,7 @@ from dlpm_engine.conformance.worker_state import WorkerState
 class ClusterRules(Protocol):
     """Rules about all workers of a cluster together."""
 
-    def dispatched(self, event: dict[str, Any]) -> bool:
+    def dispatched(self, event: Line) -> bool:
         """The router has sent a request to a worker; whether this moved one that waits at another."""
         ...
 

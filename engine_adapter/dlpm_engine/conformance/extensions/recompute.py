@@ -8,7 +8,6 @@ there is no gap to hold a log to.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from dlpm.bounds import deficit_floor, longest_recomputation, outputs_after_admission
 from dlpm.bounds_recompute import causer_paid_unit, system_paid_unit
@@ -20,6 +19,7 @@ from dlpm_engine.conformance.dlpm_rules import DlpmRules
 from dlpm_engine.conformance.extensions.mode import Extension, Mode, known_options, one_of
 from dlpm_engine.conformance.forward import Forward
 from dlpm_engine.conformance.lifecycle import Lifecycle
+from dlpm_engine.conformance.line import Line
 from dlpm_engine.conformance.odd import OddLineError
 from dlpm_engine.conformance.parts import Parts
 from dlpm_engine.conformance.promises import PlainPromises, Promises, ProvenUnit, Unproven
@@ -215,7 +215,7 @@ class PayerLifecycle(Lifecycle):
         super().__init__(state, batch, rules)
         self._rules = rules
 
-    def admit(self, event: dict[str, Any]) -> None:
+    def admit(self, event: Line) -> None:
         """As ever, after the payer."""
         payer, deficit = event.get("payer"), event.get("payer_deficit")
         if (payer is None) != (deficit is None):

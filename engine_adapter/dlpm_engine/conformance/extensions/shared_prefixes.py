@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from dlpm.bounds import deficit_floor
 from dlpm.bounds_extensions import split_ceiling, split_gap
@@ -22,6 +21,7 @@ from dlpm_engine.conformance.findings import names
 from dlpm_engine.conformance.forward import Forward
 from dlpm_engine.conformance.gap import GapTracker
 from dlpm_engine.conformance.lifecycle import Lifecycle
+from dlpm_engine.conformance.line import Line
 from dlpm_engine.conformance.odd import OddLineError
 from dlpm_engine.conformance.parts import Parts
 from dlpm_engine.conformance.promises import Gap, PlainPromises, Promises, plain_unit, smallest_credit
@@ -277,7 +277,7 @@ class BilledLifecycle(Lifecycle):
         super().__init__(state, batch, rules)
         self._rules = rules
 
-    def admit(self, event: dict[str, Any]) -> None:
+    def admit(self, event: Line) -> None:
         """As ever, after the bill."""
         charged = event.get("charged")
         if "charged" in event and not (type(charged) is int and 0 <= charged <= MAX_INTEGER):
@@ -289,7 +289,7 @@ class BilledLifecycle(Lifecycle):
         super().admit(event)
 
 
-def _counts(event: dict[str, Any], name: str) -> dict[str, int]:
+def _counts(event: Line, name: str) -> dict[str, int]:
     """Numbers by client; none if the event has no such field.
 
     Raises:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from dlpm.errors import InputError
 from dlpm.fields import MAX_INTEGER
@@ -12,6 +11,7 @@ from dlpm_engine.conformance.extensions.mode import ClusterRules
 from dlpm_engine.conformance.extensions.shared_books import SharedBooks, View
 from dlpm_engine.conformance.findings import Findings
 from dlpm_engine.conformance.lifecycle import Lifecycle
+from dlpm_engine.conformance.line import Line
 from dlpm_engine.conformance.odd import OddLineError
 from dlpm_engine.conformance.rule import extension_rule
 from dlpm_engine.conformance.state import RequestState
@@ -59,7 +59,7 @@ class SharedWorkers(ClusterRules):
         """The bounds, if the header states too little for them."""
         return self.books.not_checked()
 
-    def dispatched(self, event: dict[str, Any]) -> bool:
+    def dispatched(self, event: Line) -> bool:
         """The router has sent a request to a worker; whether this moved one that waits at another.
 
         Raises:
@@ -139,7 +139,7 @@ class SharedWorkers(ClusterRules):
         if self._sent.pop(request.id, None) is not None:
             self.books.leaves(request.client.id)
 
-    def deliver(self, state: WorkerState, event: dict[str, Any]) -> None:
+    def deliver(self, state: WorkerState, event: Line) -> None:
         """A worker's oldest updates arrive at once."""
         updates = event["updates"]
         if type(updates) is not int or not 1 <= updates <= MAX_INTEGER:

@@ -7,7 +7,6 @@ lower bounds, as `memory_rules` does.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from dlpm.bounds import longest_recomputation, optimistic_unit
 from dlpm.bounds_extensions import outputs_of_one, outputs_with_swap, requests_that_come_back
@@ -21,6 +20,7 @@ from dlpm_engine.conformance.dlpm_rules import DlpmRules
 from dlpm_engine.conformance.extensions.mode import Extension, Mode, known_options, one_of
 from dlpm_engine.conformance.forward import Forward
 from dlpm_engine.conformance.lifecycle import Lifecycle
+from dlpm_engine.conformance.line import Line
 from dlpm_engine.conformance.parts import Parts
 from dlpm_engine.conformance.promises import PlainPromises, Promises, ProvenUnit, Unproven
 from dlpm_engine.conformance.rule import extension_rule
@@ -116,7 +116,7 @@ class SwapLifecycle(Lifecycle):
         self._cpu = cpu
         self._in_cpu = 0
 
-    def preempt(self, event: dict[str, Any]) -> None:
+    def preempt(self, event: Line) -> None:
         """As ever for a recomputation; by swap, the request is away and not in the queue. O(1)."""
         name = event["request"]
         state = self._state
@@ -144,7 +144,7 @@ class SwapLifecycle(Lifecycle):
                 request=name,
             )
 
-    def resume(self, event: dict[str, Any]) -> None:
+    def resume(self, event: Line) -> None:
         """A request that was away joins the batch. O(1)."""
         state = self._state
         state.findings.strictly_parsed()
