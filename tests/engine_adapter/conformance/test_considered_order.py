@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.engine_adapter.conformance.logs import Log, check
-from tests.engine_adapter.conformance.mutations import a_request_that_fits_is_left_waiting
+from tests.engine_adapter.conformance.mutations.order import a_request_that_fits_is_left_waiting
 from tests.engine_adapter.conformance.samples import SEEDS, sample_log
 from tests.engine_adapter.conformance.views import views
 

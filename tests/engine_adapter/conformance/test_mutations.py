@@ -9,7 +9,8 @@ import pytest
 
 from dlpm_engine.conformance import RULES
 from tests.engine_adapter.conformance.logs import Log, check
-from tests.engine_adapter.conformance.mutations import MUTATIONS, Mutation
+from tests.engine_adapter.conformance.mutations import MUTATIONS
+from tests.engine_adapter.conformance.mutations.mutation import Mutation
 from tests.engine_adapter.conformance.samples import SEEDS, sample_log
 from tests.engine_adapter.conformance.wording import assert_well_described
 

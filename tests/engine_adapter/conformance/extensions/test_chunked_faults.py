@@ -19,6 +19,7 @@ from dlpm.extensions.recompute import stated as recompute_stated
 from dlpm.ledger import Ledger, Quanta
 from dlpm.timing import FixedStep
 from dlpm.worker import Worker
+from tests.engine_adapter.conformance.edits import dropped, inserted, replaced
 from tests.engine_adapter.conformance.extensions.test_chunked_prefill import (
     AT_ADMISSION,
     CAPPED,
@@ -39,7 +40,6 @@ from tests.engine_adapter.conformance.extensions.variants import (
     stating,
 )
 from tests.engine_adapter.conformance.logs import Log, check
-from tests.engine_adapter.conformance.mutations import dropped, inserted, replaced
 from tests.engine_adapter.conformance.samples import kind
 from tests.reference.naive_worker import Rules
 

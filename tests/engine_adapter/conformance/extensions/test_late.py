@@ -16,6 +16,7 @@ from dlpm.policies.dlpm import DLPM
 from dlpm.timing import FixedStep
 from dlpm.worker import Worker
 from dlpm_engine.conformance import RULES
+from tests.engine_adapter.conformance.edits import events, inserted, quantum, replaced, stamp
 from tests.engine_adapter.conformance.extensions.variants import (
     Fault,
     Places,
@@ -28,7 +29,6 @@ from tests.engine_adapter.conformance.extensions.variants import (
     stating,
 )
 from tests.engine_adapter.conformance.logs import Log, Plan, check, plans, run_rules
-from tests.engine_adapter.conformance.mutations import events, inserted, quantum, replaced, stamp
 from tests.engine_adapter.conformance.samples import kind
 from tests.reference.naive_worker import Rules
 

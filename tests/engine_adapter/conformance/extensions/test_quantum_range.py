@@ -23,6 +23,7 @@ from dlpm.timing import FixedStep
 from dlpm.worker import Worker
 from dlpm_engine.conformance import check_log
 from dlpm_proofs.theorems.e10_runs import favoured_for_ever, gap_reached, hoard_reached, odd_quantum
+from tests.engine_adapter.conformance.edits import events, replaced
 from tests.engine_adapter.conformance.extensions.variants import (
     Fault,
     Places,
@@ -34,7 +35,6 @@ from tests.engine_adapter.conformance.extensions.variants import (
     stating,
 )
 from tests.engine_adapter.conformance.logs import Log, Plan, as_bytes, check, plans, run_rules
-from tests.engine_adapter.conformance.mutations import events, replaced
 from tests.engine_adapter.conformance.test_theorem_rules import unfair_log
 from tests.reference.naive_worker import Rules
 

@@ -19,6 +19,7 @@ from dlpm.request import ClientId
 from dlpm.timing import FixedStep
 from dlpm.worker import Worker
 from dlpm_engine.conformance import RULES
+from tests.engine_adapter.conformance.edits import replaced
 from tests.engine_adapter.conformance.extensions.variants import (
     Fault,
     Places,
@@ -31,7 +32,6 @@ from tests.engine_adapter.conformance.extensions.variants import (
     stating,
 )
 from tests.engine_adapter.conformance.logs import Log, Plan, check, plans, run_rules
-from tests.engine_adapter.conformance.mutations import replaced
 from tests.engine_adapter.conformance.samples import kind
 from tests.engine_adapter.conformance.views import views
 from tests.reference.naive_worker import Rules

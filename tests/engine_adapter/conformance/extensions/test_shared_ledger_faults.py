@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from tests.engine_adapter.conformance.edits import dropped, inserted, replaced, stamp
 from tests.engine_adapter.conformance.extensions.shared_runs import lines, moves, samples
 from tests.engine_adapter.conformance.extensions.variants import Fault, Places, found_exactly, rules_broken
 from tests.engine_adapter.conformance.logs import Log, check
-from tests.engine_adapter.conformance.mutations import dropped, inserted, replaced, stamp
 from tests.engine_adapter.conformance.samples import kind
 
 

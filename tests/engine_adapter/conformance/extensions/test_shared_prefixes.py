@@ -29,6 +29,7 @@ from dlpm.worker import Worker
 from dlpm_engine.conformance import RULES
 from dlpm_engine.conformance.extensions.shared_prefixes import NetTracker
 from dlpm_engine.conformance.state import ClientState
+from tests.engine_adapter.conformance.edits import replaced
 from tests.engine_adapter.conformance.extensions.variants import (
     Fault,
     Places,
@@ -41,7 +42,6 @@ from tests.engine_adapter.conformance.extensions.variants import (
     stating,
 )
 from tests.engine_adapter.conformance.logs import Log, Plan, check, plans, run_rules
-from tests.engine_adapter.conformance.mutations import replaced
 from tests.engine_adapter.conformance.samples import kind
 from tests.engine_adapter.conformance.views import views
 from tests.reference.lockstep import Shape

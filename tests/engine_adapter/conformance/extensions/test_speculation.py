@@ -17,6 +17,7 @@ from dlpm.ledger import Ledger
 from dlpm.policies.dlpm import DLPM
 from dlpm.timing import FixedStep
 from dlpm.worker import Worker
+from tests.engine_adapter.conformance.edits import events, replaced
 from tests.engine_adapter.conformance.extensions.variants import (
     Fault,
     Places,
@@ -29,7 +30,6 @@ from tests.engine_adapter.conformance.extensions.variants import (
     stating,
 )
 from tests.engine_adapter.conformance.logs import Log, Plan, check, plans, run_rules
-from tests.engine_adapter.conformance.mutations import events, replaced
 from tests.engine_adapter.conformance.samples import kind
 from tests.engine_adapter.conformance.views import View
 from tests.reference.naive_worker import Rules

@@ -20,6 +20,7 @@ from dlpm.policies.dlpm import DLPM
 from dlpm.swap_timing import FixedCopy
 from dlpm.timing import FixedStep
 from dlpm.worker import Worker
+from tests.engine_adapter.conformance.edits import inserted, replaced
 from tests.engine_adapter.conformance.extensions.variants import (
     Fault,
     Places,
@@ -31,7 +32,6 @@ from tests.engine_adapter.conformance.extensions.variants import (
     stating,
 )
 from tests.engine_adapter.conformance.logs import Log, Plan, check, plans, run_rules
-from tests.engine_adapter.conformance.mutations import inserted, replaced
 from tests.engine_adapter.conformance.samples import kind, sample_rules
 from tests.reference.lockstep import Shape
 from tests.reference.naive_worker import Rules

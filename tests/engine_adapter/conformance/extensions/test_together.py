@@ -28,6 +28,7 @@ from dlpm.timing import FixedStep
 from dlpm.worker import Worker
 from dlpm_engine.conformance import check_log
 from dlpm_engine.conformance.extensions.registry import COMBINATIONS
+from tests.engine_adapter.conformance.edits import events, replaced
 from tests.engine_adapter.conformance.extensions.variants import (
     Fault,
     Places,
@@ -40,7 +41,6 @@ from tests.engine_adapter.conformance.extensions.variants import (
     stating,
 )
 from tests.engine_adapter.conformance.logs import Line, Log, Plan, as_bytes, check, plans, run_rules
-from tests.engine_adapter.conformance.mutations import events, replaced
 from tests.engine_adapter.conformance.samples import sample_log
 from tests.engine_adapter.conformance.wording import assert_well_described
 from tests.reference.naive_worker import Rules

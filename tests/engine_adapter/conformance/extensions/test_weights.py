@@ -19,6 +19,7 @@ from dlpm.worker import Worker
 from dlpm_engine.conformance import RULES
 from dlpm_engine.conformance.extensions.weights import WeightedTracker
 from dlpm_engine.conformance.state import ClientState
+from tests.engine_adapter.conformance.edits import events, replaced
 from tests.engine_adapter.conformance.extensions.variants import (
     Fault,
     Places,
@@ -31,7 +32,6 @@ from tests.engine_adapter.conformance.extensions.variants import (
     stating,
 )
 from tests.engine_adapter.conformance.logs import Log, Plan, check, plans, run_rules
-from tests.engine_adapter.conformance.mutations import events, replaced
 from tests.engine_adapter.conformance.test_gap import Move, Replay
 from tests.engine_adapter.conformance.test_gap import plans as moves
 from tests.engine_adapter.conformance.test_theorem_rules import unfair_log
