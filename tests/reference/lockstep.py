@@ -28,7 +28,8 @@ from dlpm.prefix_cache import Node
 from dlpm.request import Request
 from dlpm.timing import FixedStep, StepTimer, StepWork
 from dlpm.worker import Worker
-from tests.reference.naive_worker import NaiveEndlessLoopError, NaiveWorker, PlainEvent, Prefix, Rules
+from tests.reference.naive_state import Prefix
+from tests.reference.naive_worker import NaiveEndlessLoopError, NaiveWorker, PlainEvent, Rules
 
 POLICIES = ("fcfs", "lpm", "vtc", "dlpm", "dlpm-literal", "dlpm-one-pass")
 MEMORIES = ("reserving", "optimistic")

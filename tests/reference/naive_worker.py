@@ -12,9 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dlpm.request import Request
-
-Prefix = tuple[object, ...]
-"""The keys of a cached block and of all blocks before it: a prefix is cached if it is in the list."""
+from tests.reference.naive_state import Cached, Prefix, Runner, Waiter, cut, starts_with
 
 PlainEvent = tuple[object, ...]
 """An event as a plain tuple: its name, then its fields."""
@@ -42,59 +40,6 @@ class Rules:
 
     def quantum_of(self, client: str) -> int:
         return self.quanta.get(client, self.quantum)
-
-
-@dataclass
-class Cached:
-    """One cached block, named by its whole prefix."""
-
-    prefix: Prefix
-    tokens: int
-    last_use: int
-
-
-@dataclass
-class Waiter:
-    """A request that waits."""
-
-    request: Request
-    rank: int
-    generated: int
-
-    def client(self) -> str:
-        return self.request.client
-
-    def resident(self) -> int:
-        return self.request.input_tokens + self.generated
-
-
-@dataclass
-class Runner:
-    """A request that runs. It locks every cached block that is part of the prefix ``locks``."""
-
-    waiter: Waiter
-    matched: int
-    extend: int
-    locks: Prefix
-    computed: bool
-    own_blocks: list[Prefix]
-
-    def client(self) -> str:
-        return self.waiter.request.client
-
-
-def starts_with(longer: Prefix, shorter: Prefix) -> bool:
-    return longer[: len(shorter)] == shorter
-
-
-def cut(tokens: tuple[int, ...], block_size: int) -> Prefix:
-    """Full blocks only."""
-    blocks: list[object] = []
-    rest = tokens
-    while len(rest) >= block_size:
-        blocks.append(rest[:block_size])
-        rest = rest[block_size:]
-    return tuple(blocks)
 
 
 class NaiveWorker:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dlpm.extensions.chunked_prefill import Charge, ChunkedPrefill, Gate
-from tests.reference.naive_worker import NaiveWorker, Prefix, Rules, Runner, Waiter
+from tests.reference.naive_state import Prefix, Runner, Waiter
+from tests.reference.naive_worker import NaiveWorker, Rules
 
 
 class NaiveChunks(NaiveWorker):

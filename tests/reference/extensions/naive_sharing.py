@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import floor
 
-from tests.reference.naive_worker import NaiveWorker, Prefix, Rules, Runner, Waiter
+from tests.reference.naive_state import Prefix, Runner, Waiter
+from tests.reference.naive_worker import NaiveWorker, Rules
 
 
 @dataclass

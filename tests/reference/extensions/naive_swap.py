@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.reference.naive_worker import Cached, NaiveWorker, Prefix, Rules, Runner, Waiter, starts_with
+from tests.reference.naive_state import Cached, Prefix, Runner, Waiter, starts_with
+from tests.reference.naive_worker import NaiveWorker, Rules
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from dlpm.policies.dlpm import DLPM
 from dlpm.worker import Worker
 from tests.reference.extensions.machine import VariantMachine
 from tests.reference.lockstep import CLIENTS, Lockstep, all_rules
-from tests.reference.naive_worker import NaiveWorker, Rules, Waiter
+from tests.reference.naive_state import Waiter
+from tests.reference.naive_worker import NaiveWorker, Rules
 
 LONGEST_PROMPT, LONGEST_OUTPUT = 10, 11
 

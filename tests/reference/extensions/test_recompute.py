@@ -22,7 +22,8 @@ from dlpm.request import Request
 from dlpm.timing import FixedStep, StepTimer
 from tests.reference.extensions.machine import VariantMachine
 from tests.reference.lockstep import ONE_MICROSECOND, Lockstep, Shape, all_rules, real_worker, shapes
-from tests.reference.naive_worker import NaiveWorker, Rules, Runner, Waiter
+from tests.reference.naive_state import Runner, Waiter
+from tests.reference.naive_worker import NaiveWorker, Rules
 
 RULES = st.builds(Recompute, st.sampled_from(Victim), st.sampled_from(Payer))
 
