@@ -105,8 +105,8 @@ class Layout:
         """Write down new prefixes: instance, number, parent and depth of each."""
         if not born:
             return
+        most = max(number for _, number, _, _ in born) + 1
         owner, number, parent, depth = self._tensor(born).T
-        most = int(number.amax()) + 1
         self.parents = _widened(self.parents, most, 1)
         self.depths = _widened(self.depths, most, 1)
         self.parents[owner, number] = parent

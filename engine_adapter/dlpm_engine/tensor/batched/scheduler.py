@@ -88,9 +88,9 @@ class BatchedScheduler:
         owners = [instance for instance, _ in requests]
         table = torch.tensor([owners, slots, clients, quanta, ranks], dtype=INT64).to(self.device)
         owner, slot, client, quantum, rank = table
-        self.phase[owner, slot] = WAITING
+        self.phase[owner, slot] = torch.full_like(slot, WAITING)
         self.rank[owner, slot] = rank
-        self.registered[owner, client] = True
+        self.registered[owner, client] = torch.ones_like(client, dtype=torch.bool)
         self._quanta[owner, client] = quantum
 
     def check(self, instance: int, request: Request) -> None:

@@ -54,8 +54,9 @@ class Tape:
             self._deficits = torch.nn.functional.pad(self._deficits, (0, 0, 0, room))
             self._concerned = torch.nn.functional.pad(self._concerned, (0, 0, 0, room))
         place = torch.where(where, self._count, self._events.shape[2] - 1)
-        self._events[KIND, self._everyone, place] = kind
-        for field, values in ((SLOT, slot), (FIRST, first), (SECOND, second)):
+        # The kind as a tensor: a number written by index is a copy to the device, for which the host waits.
+        kinds = torch.full_like(place, kind)
+        for field, values in ((KIND, kinds), (SLOT, slot), (FIRST, first), (SECOND, second)):
             if values is not None:
                 self._events[field, self._everyone, place] = values
         self._deficits[self._everyone, place] = deficits
