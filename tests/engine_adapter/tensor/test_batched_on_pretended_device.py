@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 else:
     torch = pytest.importorskip("torch")
 
-from dlpm.batch import AFTER_FORWARD
-from dlpm.events import Admit, Event, Finish, Preempt, Refill
+from dlpm.batch import AFTER_FORWARD, AT_ADMISSION
+from dlpm.events import Admit, Event, Preempt, Refill
 from dlpm.request import ClientId, Request, RequestId
 from dlpm_engine.adapter import EngineConfig, Snapshot
 from dlpm_engine.differential.case import Case
@@ -43,8 +43,9 @@ from tests.engine_adapter.tensor.pretended_device import (
 
 CUDA = torch.device("cuda")
 SETTINGS = Settings("tensor-batched", case_seconds=60)
-NOTHING = {"_admission_phase": 1, "_make_room_for_outputs": 1, "_forward": 1, "_finish": 1}
-"""What a step asks of the device if there is nothing to do: each loop, once, whether it is to be entered."""
+INSERTIONS_AND_FINISHES = 2
+NOTHING = {"_admission_phase": 1, "_make_room_for_outputs": 1, "_most": INSERTIONS_AND_FINISHES}
+"""What a step asks of the device if there is nothing to do: of each loop, once, whether it is to be entered."""
 
 
 def admission_turns(order: Sequence[RequestId], events: Sequence[Event]) -> int:
@@ -78,38 +79,30 @@ def admission_turns(order: Sequence[RequestId], events: Sequence[Event]) -> int:
 
 @dataclass(slots=True)
 class Loops:
-    """How often each loop of a step goes round: the most that an instance needs."""
+    """How often the loops go round that ask before each turn: the most that an instance needs."""
 
     admission: int = 0
     preemptions: int = 0
-    insertions: int = 0
-    finishes: int = 0
 
-    def add(self, config: EngineConfig, record: StepRecord) -> None:
+    def add(self, record: StepRecord) -> None:
         """An instance did this in the step, the reference says."""
         events = record.events
         order = record.order()
         preempted = [event.request for event in events if isinstance(event, Preempt)]
-        admitted = {event.request for event in events if isinstance(event, Admit)}
-        fresh = admitted - set(preempted)
         # The reference gives no order where it knows that nothing can happen.
         if order is not None and order.requests:
             self.admission = max(self.admission, admission_turns(order.requests, events))
         elif set(record.after.queue) - set(preempted):
             self.admission = max(self.admission, 1)
         self.preemptions = max(self.preemptions, len(preempted))
-        if config.visibility == AFTER_FORWARD:
-            self.insertions = max(self.insertions, len(fresh))
-        self.finishes = max(self.finishes, sum(isinstance(event, Finish) for event in events))
 
     def reads(self) -> Counter[str]:
-        """How often the host asks whether a loop goes on: before each turn, and once more to leave."""
+        """How often the host asks: before each turn of these loops and to leave them; how long the two others are."""
         return Counter(
             {
                 "_admission_phase": 1 + self.admission,
                 "_make_room_for_outputs": 1 + self.preemptions,
-                "_forward": 1 + self.insertions,
-                "_finish": 1 + self.finishes,
+                "_most": INSERTIONS_AND_FINISHES,
             }
         )
 
@@ -119,7 +112,6 @@ class Watch(Coverage):
 
     def __init__(self, case: Case) -> None:
         super().__init__(case.config, case.requests)
-        self.config = case.config
         self.steps: list[StepRecord] = []
 
     def stepped(self, before: Snapshot, record: StepRecord) -> None:
@@ -216,9 +208,9 @@ def check_waits(together: Together) -> None:
     assert len(steps) == len(together.waits)
     for records, waits in zip(steps, together.waits, strict=True):
         loops = Loops()
-        for watch, record in zip(together.watches, records, strict=True):
+        for record in records:
             if record is not None:
-                loops.add(watch.config, record)
+                loops.add(record)
         assert waits == Counter({(Wait.READ, place): asked for place, asked in loops.reads().items()})
 
 
@@ -245,20 +237,15 @@ def reads(**more: int) -> Counter[tuple[Wait, str]]:
     return Counter({(Wait.READ, place): asked + more.get(place, 0) for place, asked in NOTHING.items()})
 
 
-LONELY = [reads(_admission_phase=3), reads(_finish=1), reads()]
+LONELY = [reads(_admission_phase=3), reads(), reads()]
 """Refilled and admitted in one visit, the end of that pass, and a pass that does nothing; finished; gone."""
 PLAIN = EngineConfig(quantum=10, kv_tokens=100)
 
 
-def test_the_steps_of_a_lonely_request_cost_what_they_do() -> None:
+@pytest.mark.parametrize("visibility", [AT_ADMISSION, AFTER_FORWARD])
+def test_the_steps_of_a_lonely_request_cost_what_they_do(visibility: str) -> None:
     with pretended_device() as account:
-        assert lonely(account, PLAIN) == LONELY
-
-
-def test_one_insertion_after_the_forward_is_one_question_more() -> None:
-    with pretended_device() as account:
-        spent = lonely(account, EngineConfig(quantum=10, kv_tokens=100, visibility=AFTER_FORWARD))
-    assert spent == [reads(_admission_phase=3, _forward=1), *LONELY[1:]]
+        assert lonely(account, EngineConfig(quantum=10, kv_tokens=100, visibility=visibility)) == LONELY
 
 
 def test_a_step_in_which_nothing_can_happen_costs_the_same_whatever_waits() -> None:

@@ -1,7 +1,8 @@
 """DLPM for many instances at once: every step of every instance is the same few tensor operations.
 
 Instances are independent; one that has nothing to do in an operation takes no part in it. The host asks the device
-only whether a loop goes on (admissions, preemptions, finishes); nothing else leaves it during a step.
+only whether a loop goes on (admissions, preemptions) or how long (insertions after the forward, finishes); nothing else
+leaves it during a step.
 """
 
 from __future__ import annotations
@@ -293,7 +294,7 @@ class BatchedScheduler:
         fresh = running & ~self._computed
         self._computed |= running
         unseen = fresh & ~self.parameters.at_admission.unsqueeze(1)
-        while bool(unseen.any()):
+        for _ in range(self._most(unseen)):
             slot = torch.where(unseen, self.admitted, _LAST).argmin(1)
             self._insert(unseen.any(1), slot)
             self._set(unseen, unseen.any(1), slot, False)
@@ -304,7 +305,7 @@ class BatchedScheduler:
     def _finish(self) -> None:
         """Requests with all their output leave, in order of admission [DLPM Alg. 1 l. 27]."""
         done = (self.phase == RUNNING) & (self._generated >= self.layout.facts[OUTPUT])
-        while bool(done.any()):
+        for _ in range(self._most(done)):
             where = done.any(1)
             slot = torch.where(done, self.admitted, _LAST).argmin(1)
             self._release(where, slot)
@@ -343,6 +344,10 @@ class BatchedScheduler:
         self.out_of_range |= beyond.any(1)
         # Where the true result is in range, wrapping on the way there does no harm.
         self.deficits -= torch.where(beyond, 0, counts * weight.unsqueeze(1))
+
+    def _most(self, slots: torch.Tensor) -> int:
+        """How many of the slots ``[instances, slots]`` the instance with most has. One question to the device."""
+        return int(slots.sum(1).amax()) if len(slots) else 0
 
     def _may_be_any(self, where: torch.Tensor) -> bool:
         """False if an operation concerns no instance. On a GPU it is cheaper to do it for none than to ask."""
