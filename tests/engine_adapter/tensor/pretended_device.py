@@ -13,8 +13,9 @@ The rules are those of a CUDA build of torch, as far as they concern the host:
 - A CPU tensor with no dimensions may be an operand of arithmetic, comparisons and fills: it goes along with the kernel.
   Where torch moves it, or a CPU tensor of indices, to the device unasked, that is a copy as well: a hidden one.
 
-No kernel of a device runs, nothing is asynchronous, and what an operation's own CUDA code may do beyond this (a sort
-that waited, say) is not seen. What is not modelled is refused.
+Where a device may do otherwise than the CPU, this one does (`pretended_liberties`). No kernel of a device runs, nothing
+is asynchronous, and what an operation's own CUDA code may do beyond this (a sort that waited, say) is not seen. What is
+not modelled is refused.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ import torch
 from torch._ops import OpOverload
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from tests.engine_adapter.tensor.pretended_liberties import perform
 
 DEVICE = torch.device("cuda", 0)
 _CUDA, _META, _DEVICE_TYPES = 1, 14, 21
@@ -60,7 +63,8 @@ class Synchronisation:
 class Account:
     """What has been asked of the device: each wait of the host in order, and how often each operation was launched.
 
-    One operation is one kernel at least. Views and bare allocations are no operations, copies are waits.
+    One operation, named as ``add.Tensor``, is one kernel at least. Views and bare allocations are no operations, copies
+    are waits.
     """
 
     waits: list[Synchronisation] = field(default_factory=list)
@@ -209,10 +213,12 @@ class _Device(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for wait in waits:
             self._account.note(wait, name)
         if not (func.is_view or name in _NO_KERNEL or (name in _COPIES and waits)):
-            self._account.operations[name] += 1
+            self._account.operations[func.__name__] += 1
         if wanted is not None:
             kwargs["device"] = torch.device("cpu")
-        results = func(*map(_held, args), **{key: _held(value) for key, value in kwargs.items()})
+        results = perform(
+            func, name, [_held(each) for each in args], {key: _held(each) for key, each in kwargs.items()}
+        )
         return _placed(func, results, here, to_device, Wait.READ in waits)
 
 
