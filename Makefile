@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ROOTS := reference proofs engine_adapter
 # All extras but the serving engines, which are gigabytes and contradict each other (CONTRIBUTING.md, "Engines").
-EXTRAS := torch,proofs,plot,dev
+EXTRAS := torch,triton,proofs,plot,dev
 MUTATION := build/mutation
 # Where public traces are (CONTRIBUTING.md, "Traces"); what needs one is skipped where it is absent.
 TRACES := $(or $(DLPM_TRACES),../shared/traces)

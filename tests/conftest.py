@@ -25,7 +25,9 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--impl` runs the suite of scheduler rules on one implementation (tests/engine_adapter/conftest.py)."""
     parser.addoption(
-        "--impl", metavar="NAME", help="reference, tensor-cpu, tensor-batched or tensor-cuda; without it: all"
+        "--impl",
+        metavar="NAME",
+        help="reference, tensor-cpu, tensor-batched, tensor-kernel, tensor-cuda, tensor-batched-cuda; without it: all",
     )
 
 

@@ -23,7 +23,7 @@ from dlpm_engine.differential.case import STEP_US, Case, carries_case, read_case
 from dlpm_engine.differential.chunk import BATCHED_CASES, CASES, CORPUS, run_chunk
 from dlpm_engine.differential.controls import Control, run_controls
 from dlpm_engine.differential.declared import BUNDLED, excused, read_declared
-from dlpm_engine.differential.engines import BATCHED, CPU, DEVICE_MARK, REFERENCE, TENSOR, make_engine
+from dlpm_engine.differential.engines import BATCHED, CPU, DEVICE_MARK, KERNEL, REFERENCE, TENSOR, make_engine
 from dlpm_engine.differential.hunt import CASE_SECONDS, Settings
 from dlpm_engine.differential.kinds import KINDS
 from dlpm_engine.differential.modes import LOCKSTEP, MODES, make_mode
@@ -55,9 +55,11 @@ def register(app: typer.Typer) -> None:
 def diff(
     engine: Annotated[
         str,
-        typer.Option(metavar="NAME", help=f"{TENSOR}, {BATCHED}, {REFERENCE}, or module:class of your own adapter."),
+        typer.Option(
+            metavar="NAME", help=f"{TENSOR}, {BATCHED}, {KERNEL}, {REFERENCE}, or module:class of your own adapter."
+        ),
     ] = TENSOR,
-    device: Annotated[str, typer.Option(metavar="NAME", help="For the tensor engine: cpu or cuda.")] = CPU,
+    device: Annotated[str, typer.Option(metavar="NAME", help="For the tensor engines: cpu or cuda.")] = CPU,
     mode: Annotated[str, typer.Option(metavar="NAME", help=f"What must agree: {', '.join(MODES)}.")] = LOCKSTEP,
     workload: Annotated[
         str | None,
@@ -191,8 +193,9 @@ def _on_device(engine: str, device: str) -> str:
     """The name of the engine on a device."""
     if device == CPU:
         return engine
-    if engine != TENSOR:
-        raise InputError(f"expected --engine {TENSOR} beside it, found {engine!r}", field="--device")
+    if engine not in {TENSOR, BATCHED, KERNEL}:
+        expected = f"--engine {TENSOR}, {BATCHED} or {KERNEL}"
+        raise InputError(f"expected {expected} beside it, found {engine!r}", field="--device")
     return f"{engine}{DEVICE_MARK}{device}"
 
 

@@ -13,7 +13,7 @@ from dlpm.jsonl import JsonValue
 from dlpm_engine.differential.case import Case, write_case
 from dlpm_engine.differential.corpus import corpus
 from dlpm_engine.differential.coverage import Coverage
-from dlpm_engine.differential.engines import CPU, batched_device
+from dlpm_engine.differential.engines import CPU, batched_engine
 from dlpm_engine.differential.generate import generate
 from dlpm_engine.differential.hunt import Settings, run_case, smallest
 from dlpm_engine.differential.lockstep import Divergence, Outcome
@@ -113,7 +113,11 @@ def chunk_from_json(values: Mapping[str, JsonValue]) -> ChunkResult:
 
 def chunk_size(engine: str) -> int:
     """Generated cases of one chunk of an engine."""
-    return CASES if batched_device(engine) is None else BATCHED_CASES
+    batched = batched_engine(engine)
+    # On the CPU a kernel is interpreted: a chunk of many cases would take a quarter of an hour.
+    if batched is None or (batched.is_kernel and batched.device == CPU):
+        return CASES
+    return BATCHED_CASES
 
 
 def cases_of(number: int, seed: int, size: int) -> Iterable[Case]:
@@ -156,8 +160,8 @@ def _outcomes(cases: Iterable[Case], settings: Settings) -> Iterator[tuple[Case,
 
     Those that go together are of like size: all of them take as many steps as the longest.
     """
-    device = batched_device(settings.engine)
-    if device is None:
+    batched = batched_engine(settings.engine)
+    if batched is None:
         for case in cases:
             coverage = Coverage(case.config, case.requests)
             yield case, coverage, run_case(case, settings, coverage)
@@ -165,11 +169,11 @@ def _outcomes(cases: Iterable[Case], settings: Settings) -> Iterator[tuple[Case,
     from dlpm_engine.differential.together import compare_together
 
     everyone = sorted(cases, key=lambda case: sum(request.output_tokens for request in case.requests))
-    many = _TOGETHER_ON_CPU if device == CPU else len(everyone)
+    many = _TOGETHER_ON_CPU if batched.device == CPU else len(everyone)
     for first in range(0, len(everyone), max(1, many)):
         group = everyone[first : first + many]
         coverages = [Coverage(case.config, case.requests) for case in group]
-        yield from zip(group, coverages, compare_together(group, device, settings, coverages), strict=True)
+        yield from zip(group, coverages, compare_together(group, batched, settings, coverages), strict=True)
 
 
 def _made_small(case: Case, seen: Divergence, settings: Settings, save: Path | None) -> dict[str, JsonValue]:

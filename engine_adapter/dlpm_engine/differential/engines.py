@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+from dataclasses import dataclass
 from typing import cast
 
 from dlpm.errors import InputError
 from dlpm_engine.adapter import EngineAdapter
 from dlpm_engine.differential.reference_engine import ReferenceEngine
+from dlpm_engine.tensor.batched.means import KERNEL as BY_KERNEL
+from dlpm_engine.tensor.batched.means import OPERATIONS
 
 REFERENCE = "reference"
 TENSOR = "tensor"
 BATCHED = "tensor-batched"
+KERNEL = "tensor-kernel"
 FAULT_MARK = "+"
 OBJECT_MARK = ":"
 DEVICE_MARK = "@"
@@ -19,22 +24,22 @@ CPU = "cpu"
 
 
 def make_engine(name: str) -> EngineAdapter:
-    """A fresh engine: ``reference``, ``tensor``, ``tensor-batched``, ``tensor@cuda`` (batched, on a device),
-    ``tensor+FAULT`` with a planted fault, or ``module:class`` of your own.
+    """A fresh engine: ``reference``, ``tensor``, ``tensor-batched``, ``tensor-kernel``, ``tensor@cuda`` (the last
+    two on a device), ``tensor+FAULT`` with a planted fault, or ``module:class`` of your own.
 
     Raises:
         InputError: there is no such engine or fault, or what it needs is not installed.
     """
     if OBJECT_MARK in name:
         return _imported(name)
-    device = batched_device(name)
-    if device is not None:
-        return _batched(name, device)
+    batched = batched_engine(name)
+    if batched is not None:
+        return _batched(name, batched)
     base, _, fault = name.partition(FAULT_MARK)
     if base == REFERENCE and not fault:
         return ReferenceEngine()
     if base != TENSOR:
-        expected = f"{REFERENCE}, {TENSOR}, {BATCHED}, {TENSOR}{FAULT_MARK}FAULT or module:class"
+        expected = f"{REFERENCE}, {TENSOR}, {BATCHED}, {KERNEL}, {TENSOR}{FAULT_MARK}FAULT or module:class"
         raise InputError(f"expected {expected}, found {name!r}", field="--engine")
     try:
         from dlpm_engine.differential.fault import FaultyEngine
@@ -50,21 +55,34 @@ def make_engine(name: str) -> EngineAdapter:
     return FaultyEngine(FAULTS[fault])
 
 
-def batched_device(name: str) -> str | None:
-    """The device of an engine that schedules many instances at once; ``None`` for other engines."""
+@dataclass(frozen=True, slots=True)
+class Batched:
+    """An engine that schedules many instances at once: on which device, and whether a step is a Triton kernel."""
+
+    device: str
+    is_kernel: bool
+
+
+def batched_engine(name: str) -> Batched | None:
+    """What a name says of an engine that schedules many instances at once; ``None`` for other engines.
+
+    ``tensor`` on a device is the kernel where Triton is installed, as it is beside torch for CUDA, else operations.
+    """
     base, mark, device = name.partition(DEVICE_MARK)
-    if base == BATCHED or (base == TENSOR and mark):
-        return device or CPU
+    if base in {BATCHED, KERNEL}:
+        return Batched(device or CPU, base == KERNEL)
+    if base == TENSOR and mark:
+        return Batched(device, importlib.util.find_spec("triton") is not None)
     return None
 
 
-def _batched(name: str, device: str) -> EngineAdapter:
+def _batched(name: str, batched: Batched) -> EngineAdapter:
     """The scheduler whose whole state is on a device."""
     try:
         from dlpm_engine.tensor.batched.engine import BatchedEngine
     except ModuleNotFoundError as error:
         raise InputError(f"{name} needs torch: pip install 'dlpm[torch]'", field="--engine") from error
-    return BatchedEngine(device)
+    return BatchedEngine(batched.device, BY_KERNEL if batched.is_kernel else OPERATIONS)
 
 
 def _imported(name: str) -> EngineAdapter:

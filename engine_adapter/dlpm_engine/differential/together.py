@@ -9,19 +9,21 @@ from dlpm.request import Request
 from dlpm_engine.adapter import EngineConfig, OutOfRangeError, Snapshot
 from dlpm_engine.differential.case import Case
 from dlpm_engine.differential.coverage import Coverage
+from dlpm_engine.differential.engines import Batched
 from dlpm_engine.differential.hunt import Settings
 from dlpm_engine.differential.lockstep import CaseTimeoutError, Comparison, Outcome, time_limit
 from dlpm_engine.differential.reference_engine import ReferenceEngine
-from dlpm_engine.tensor.batched.engine import torch_device
-from dlpm_engine.tensor.batched.scheduler import BatchedScheduler
+from dlpm_engine.tensor.batched.engine import batched_scheduler, torch_device
+from dlpm_engine.tensor.batched.means import KERNEL, OPERATIONS
 from dlpm_engine.tensor.batched.view import View
 
 
 class _Shared:
     """A scheduler of many instances, of which each is an engine for one comparison."""
 
-    def __init__(self, configs: Sequence[EngineConfig], device: str) -> None:
-        self.scheduler = BatchedScheduler(configs, torch_device(device))
+    def __init__(self, configs: Sequence[EngineConfig], batched: Batched) -> None:
+        means = KERNEL if batched.is_kernel else OPERATIONS
+        self.scheduler = batched_scheduler(configs, torch_device(batched.device), means)
         self.view = View(self.scheduler)
         self.steps = 0
         self._due: list[tuple[int, Request]] = []
@@ -71,7 +73,7 @@ class _Instance:
 
 
 def compare_together(
-    cases: Sequence[Case], device: str, settings: Settings, observers: Sequence[Coverage | None]
+    cases: Sequence[Case], batched: Batched, settings: Settings, observers: Sequence[Coverage | None]
 ) -> list[Outcome]:
     """Compare a batched scheduler with the reference on all ``cases`` at once; one outcome a case.
 
@@ -80,7 +82,7 @@ def compare_together(
     Raises:
         InputError: there is no such device or mode, or parameters are beyond int64.
     """
-    shared = _Shared([case.config for case in cases], device)
+    shared = _Shared([case.config for case in cases], batched)
     comparisons = [
         Comparison(
             case,

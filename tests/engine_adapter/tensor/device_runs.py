@@ -15,6 +15,7 @@ from dlpm.request import ClientId, Request, RequestId
 from dlpm_engine.adapter import EngineConfig, Snapshot
 from dlpm_engine.differential.case import Case
 from dlpm_engine.differential.coverage import Coverage
+from dlpm_engine.differential.engines import Batched
 from dlpm_engine.differential.hunt import Settings
 from dlpm_engine.differential.lockstep import Outcome
 from dlpm_engine.differential.record import StepRecord
@@ -137,7 +138,7 @@ def run_together(cases: list[Case]) -> Together:
 
         patch.setattr(torch.cuda, "is_available", lambda: True)
         patch.setattr(BatchedScheduler, "step", counted)
-        run.outcomes = compare_together(cases, "cuda", SETTINGS, run.watches)
+        run.outcomes = compare_together(cases, Batched("cuda", is_kernel=False), SETTINGS, run.watches)
     return run
 
 

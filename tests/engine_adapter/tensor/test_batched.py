@@ -13,6 +13,7 @@ from dlpm_engine.adapter import EngineConfig  # noqa: E402
 from dlpm_engine.differential.case import Case  # noqa: E402
 from dlpm_engine.differential.corpus import corpus  # noqa: E402
 from dlpm_engine.differential.coverage import Coverage  # noqa: E402
+from dlpm_engine.differential.engines import Batched  # noqa: E402
 from dlpm_engine.differential.generate import generate  # noqa: E402
 from dlpm_engine.differential.hunt import Settings, run_case  # noqa: E402
 from dlpm_engine.differential.kinds import KINDS  # noqa: E402
@@ -50,7 +51,7 @@ def test_many_instances_decide_what_as_many_references_decide(device: str) -> No
     together = [case for case in corpus().values() if len(case.requests) < 100]
     together += [generate(9, number, 10) for number in range(120)]
     coverages = [Coverage(case.config, case.requests) for case in together]
-    outcomes = compare_together(together, device, BATCHED, coverages)
+    outcomes = compare_together(together, Batched(device, is_kernel=False), BATCHED, coverages)
     for case, outcome in zip(together, outcomes, strict=True):
         assert outcome.divergence is None, report(case, outcome.divergence, "tensor-batched")
         assert not outcome.unfinished

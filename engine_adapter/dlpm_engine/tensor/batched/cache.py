@@ -25,6 +25,7 @@ class Caches:
         last_use: when it was last used.
         total: tokens cached, ``[instances]``.
         locked: tokens locked, likewise.
+        clock: uses so far, likewise.
     """
 
     def __init__(self, layout: Layout, block_sizes: torch.Tensor) -> None:
@@ -37,7 +38,7 @@ class Caches:
         )
         self.total = torch.zeros(len(layout), dtype=INT64, device=layout.device)
         self.locked = self.total.clone()
-        self._clock = self.total.clone()
+        self.clock = self.total.clone()
 
     def make_room(self) -> None:
         """Follow the layout to more prefixes. O(prefixes) when there are any."""
@@ -67,8 +68,8 @@ class Caches:
 
     def use(self, paths: torch.Tensor, chosen: torch.Tensor) -> None:
         """Mark the chosen blocks (bool, ``[instances, blocks]``) used now. O(paths)."""
-        self._clock += chosen.any(1)
-        _put(self.last_use, paths, chosen, self._clock.unsqueeze(1).expand_as(paths))
+        self.clock += chosen.any(1)
+        _put(self.last_use, paths, chosen, self.clock.unsqueeze(1).expand_as(paths))
 
     def lock(self, paths: torch.Tensor, chosen: torch.Tensor) -> None:
         """Lock the chosen blocks for one more running request, and mark them used now. O(paths)."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from dlpm.errors import InputError
 from dlpm.events import Event
 from dlpm.request import Request
 from dlpm_engine.adapter import EngineConfig, OutOfRangeError, Snapshot
+from dlpm_engine.tensor.batched.means import OPERATIONS
 from dlpm_engine.tensor.batched.scheduler import BatchedScheduler
 from dlpm_engine.tensor.batched.view import View
 
@@ -32,17 +35,33 @@ def torch_device(name: str) -> torch.device:
     return device
 
 
+def batched_scheduler(configs: Sequence[EngineConfig], device: torch.device, means: str) -> BatchedScheduler:
+    """An empty scheduler of many instances on a device, by the ``means`` of `means`.
+
+    Raises:
+        InputError: a parameter is beyond int64, or a kernel cannot run here.
+    """
+    if means == OPERATIONS:
+        return BatchedScheduler(configs, device)
+    try:
+        from dlpm_engine.tensor.batched.kernel.scheduler import KernelScheduler
+    except ModuleNotFoundError as error:
+        raise InputError(f"the kernel needs Triton ({error}): pip install 'dlpm[triton]'", field="--engine") from error
+    return KernelScheduler(configs, device)
+
+
 class BatchedEngine:
-    """`BatchedScheduler` with one instance, on the CPU or on a CUDA device.
+    """A scheduler of many instances with one of them, on the CPU or on a CUDA device, by operations or by a kernel.
 
     Raises:
         InputError: there is no such device here.
     """
 
-    def __init__(self, device: str = CPU) -> None:
+    def __init__(self, device: str = CPU, means: str = OPERATIONS) -> None:
         """An engine that is not configured yet."""
         self._device = torch_device(device)
-        self.name = f"tensor-batched@{device}"
+        self._means = means
+        self.name = f"tensor-{'batched' if means == OPERATIONS else means}@{device}"
         self._scheduler: BatchedScheduler | None = None
         self._view: View | None = None
         self._steps = 0
@@ -50,7 +69,7 @@ class BatchedEngine:
     def configure(self, config: EngineConfig, *, full_log: bool) -> None:
         """A fresh scheduler. It gives no `order` events."""
         del full_log
-        self._scheduler = BatchedScheduler([config], self._device)
+        self._scheduler = batched_scheduler([config], self._device, self._means)
         self._view = None
         self._steps = 0
 

@@ -36,6 +36,22 @@ class Tape:
             self._deficits = torch.nn.functional.pad(self._deficits, (0, missing))
             self._concerned = torch.nn.functional.pad(self._concerned, (0, missing))
 
+    def room(self) -> int:
+        """Events that the tape can hold in each instance, and one place more. O(1)."""
+        return self._events.shape[2]
+
+    def make_room(self, events: int) -> None:
+        """Have room for so many events at least. O(1) where there is, else O(instances * events * clients)."""
+        missing = events - self.room()
+        if missing > 0:
+            self._events = torch.nn.functional.pad(self._events, (0, missing))
+            self._deficits = torch.nn.functional.pad(self._deficits, (0, 0, 0, missing))
+            self._concerned = torch.nn.functional.pad(self._concerned, (0, 0, 0, missing))
+
+    def tensors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The events, the deficits after them, the clients that they concern, and how many there are. O(1)."""
+        return self._events, self._deficits, self._concerned, self._count
+
     def write(
         self,
         where: torch.Tensor,
@@ -48,11 +64,8 @@ class Tape:
         concerned: torch.Tensor | None = None,
     ) -> None:
         """An event in the instances ``where``; values are ``[instances]``, some by client. O(clients)."""
-        if self._most + 1 >= self._events.shape[2]:
-            room = self._events.shape[2]
-            self._events = torch.nn.functional.pad(self._events, (0, room))
-            self._deficits = torch.nn.functional.pad(self._deficits, (0, 0, 0, room))
-            self._concerned = torch.nn.functional.pad(self._concerned, (0, 0, 0, room))
+        if self._most + 1 >= self.room():
+            self.make_room(2 * self.room())
         place = torch.where(where, self._count, self._events.shape[2] - 1)
         # The kind as a tensor: a number written by index is a copy to the device, for which the host waits.
         kinds = torch.full_like(place, kind)
@@ -70,9 +83,10 @@ class Tape:
 
         Places beyond the number of events hold anything. O(instances * events * clients).
         """
-        used = slice(0, self._most)
+        counts: list[int] = self._count.tolist()
+        used = slice(0, max(counts, default=0))
         return (
-            self._count.tolist(),
+            counts,
             self._events[:, :, used].permute(1, 2, 0).tolist(),
             self._deficits[:, used].tolist(),
             self._concerned[:, used].tolist(),
