@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from dlpm_engine.tensor.batched.scheduler import BatchedScheduler
 
+ALONE = "one by one"
 REQUESTS = 12
 LEAST_CASES = 64
 _SEED = 11
@@ -30,12 +31,15 @@ _BANDWIDTH = {"H200": 4_800_000_000_000, "H100": 3_350_000_000_000, "A100": 2_03
 class Throughput:
     """Steps of all instances together, until the last has nothing left to do.
 
-    ``instance_steps`` counts only steps of instances that still had work. ``seconds`` are by the clock on the wall,
-    ``processor_seconds`` those of all threads of the process. ``state_bytes`` is the size of all tensors: the least
-    that a step must move; ``bandwidth_share`` is what of the device's memory bandwidth that least takes.
+    ``means`` is how a step is taken: by tensor operations, by a kernel, or, without a device, one instance after the
+    other on the incremental scheduler. ``instance_steps`` counts only steps of instances that still had work.
+    ``seconds`` are by the clock on the wall, ``processor_seconds`` those of all threads of the process. ``state_bytes``
+    is the size of all tensors: the least that a step must move; ``bandwidth_share`` is what of the device's memory
+    bandwidth that least takes.
     """
 
     device: str
+    means: str
     instances: int
     steps: int
     instance_steps: int
@@ -48,6 +52,7 @@ class Throughput:
         """As `dlpm bench --json` writes it."""
         return {
             "device": self.device,
+            "means": self.means,
             "instances": self.instances,
             "steps": self.steps,
             "instance_steps": self.instance_steps,
@@ -59,28 +64,32 @@ class Throughput:
         }
 
 
-def measure_batched(instances: int, device_name: str, alone: bool = False) -> Throughput:
+def measure_batched(instances: int, device_name: str, means: str) -> Throughput:
     """Run cases of 12 requests each, all submitted at the start, to their end: ``instances`` of them at once.
 
-    Where those are few, groups of as many follow one another until `LEAST_CASES` have run. With ``alone`` the
-    incremental scheduler runs them one after the other instead.
+    Where those are few, groups of as many follow one another until `LEAST_CASES` have run. ``means`` is `OPERATIONS`,
+    `KERNEL`, or `ALONE`: then the incremental scheduler runs them one after the other. A first group goes before,
+    untimed, where a device is to be warm and kernels are to be compiled.
 
     Raises:
-        InputError: there is no such device here.
+        InputError: there is no such device here, or no Triton.
     """
-    from dlpm_engine.tensor.batched.engine import torch_device
+    from dlpm_engine.tensor.batched.engine import CPU, torch_device
 
     groups = -(-LEAST_CASES // instances)
     cases = _cases(groups * instances)
-    if alone:
+    if means == ALONE:
         return _measure_alone(cases)
     device = torch_device(device_name)
-    runs = [_run(cases[first : first + instances], device) for first in range(0, len(cases), instances)]
+    if device.type != CPU:
+        _run(cases[:instances], device, means)
+    runs = [_run(cases[first : first + instances], device, means) for first in range(0, len(cases), instances)]
     seconds, processor_seconds = sum(run.seconds for run in runs), sum(run.processor_seconds for run in runs)
     moved = sum(run.state_bytes * run.steps for run in runs)
     peak = _peak(device)
     return Throughput(
         device=device_name,
+        means=means,
         instances=instances,
         steps=sum(run.steps for run in runs),
         instance_steps=sum(run.instance_steps for run in runs),
@@ -102,11 +111,12 @@ class _Run:
     state_bytes: int
 
 
-def _run(cases: list[Case], device: torch.device) -> _Run:
+def _run(cases: list[Case], device: torch.device, means: str) -> _Run:
     """Step one instance a case until none has work."""
-    from dlpm_engine.tensor.batched.scheduler import DONE, BatchedScheduler
+    from dlpm_engine.tensor.batched.engine import batched_scheduler
+    from dlpm_engine.tensor.batched.scheduler import DONE
 
-    scheduler = BatchedScheduler([case.config for case in cases], device)
+    scheduler = batched_scheduler([case.config for case in cases], device, means)
     scheduler.submit([(place, request) for place, case in enumerate(cases) for request in case.requests])
     steps = instance_steps = 0
     clock = _clock(device)
@@ -144,7 +154,7 @@ def _measure_alone(cases: list[Case]) -> Throughput:
             scheduler.step()
             instance_steps += 1
     seconds, processor_seconds = time.perf_counter() - started, time.process_time() - before
-    return Throughput("cpu, one by one", len(cases), 0, instance_steps, seconds, processor_seconds, 0, None)
+    return Throughput("cpu", ALONE, len(cases), 0, instance_steps, seconds, processor_seconds, 0, None)
 
 
 def _cases(instances: int) -> list[Case]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from dlpm.ledger import Ledger
@@ -10,6 +11,8 @@ from dlpm.request import Request
 from dlpm.timing import FixedStep
 from dlpm.worker import Worker
 from dlpm_engine.adapter import EngineConfig
+from dlpm_engine.tensor.batched.means import KERNEL as BY_KERNEL
+from dlpm_engine.tensor.batched.means import OPERATIONS
 
 if TYPE_CHECKING:
     import torch
@@ -17,14 +20,19 @@ if TYPE_CHECKING:
 REFERENCE = "reference"
 TENSOR = "tensor"
 BATCHED = "tensor-batched"
-NAMES = (REFERENCE, TENSOR, BATCHED)
+KERNEL = "tensor-kernel"
+ON_CPU = (REFERENCE, TENSOR, BATCHED)
+NAMES = (*ON_CPU, KERNEL)
+"""Those that can be timed; the kernel on a CUDA device alone, for its interpreter's times say nothing of it."""
+ON_DEVICE = (BATCHED, KERNEL)
+"""Those whose tensors can be on another device than the CPU."""
 
 
 class Stepper(Protocol):
     """A scheduler as the clock sees it."""
 
-    def submit(self, request: Request) -> None:
-        """A request joins the queue."""
+    def submit(self, requests: Sequence[Request]) -> None:
+        """Requests join the queue, in this order."""
 
     def step(self) -> None:
         """One step; over when this returns."""
@@ -40,9 +48,10 @@ class ReferenceStepper:
         """An empty worker."""
         self._worker = Worker(config.worker(), DLPM(Ledger(config.quanta_table(), config.cost())), FixedStep(1))
 
-    def submit(self, request: Request) -> None:
+    def submit(self, requests: Sequence[Request]) -> None:
         """See `Stepper`."""
-        self._worker.submit(request, 0)
+        for request in requests:
+            self._worker.submit(request, 0)
 
     def step(self) -> None:
         """See `Stepper`."""
@@ -62,9 +71,10 @@ class TensorStepper:
 
         self._scheduler = TensorScheduler(config)
 
-    def submit(self, request: Request) -> None:
+    def submit(self, requests: Sequence[Request]) -> None:
         """See `Stepper`."""
-        self._scheduler.submit(request)
+        for request in requests:
+            self._scheduler.submit(request)
 
     def step(self) -> None:
         """See `Stepper`."""
@@ -76,19 +86,20 @@ class TensorStepper:
 
 
 class BatchedStepper:
-    """The batched tensor scheduler with one instance: a step matches the whole queue afresh, as tensor work."""
+    """A batched tensor scheduler with one instance: a step matches the whole queue afresh, as tensor work."""
 
-    def __init__(self, config: EngineConfig, device: torch.device) -> None:
-        """An empty scheduler on a device."""
-        from dlpm_engine.tensor.batched.scheduler import WAITING, BatchedScheduler
+    def __init__(self, config: EngineConfig, device: torch.device, means: str) -> None:
+        """An empty scheduler on a device, by operations or by a kernel."""
+        from dlpm_engine.tensor.batched.engine import batched_scheduler
+        from dlpm_engine.tensor.batched.scheduler import WAITING
 
-        self._scheduler = BatchedScheduler([config], device)
+        self._scheduler = batched_scheduler([config], device, means)
         self._waiting_phase = WAITING
         self._device = device
 
-    def submit(self, request: Request) -> None:
+    def submit(self, requests: Sequence[Request]) -> None:
         """See `Stepper`."""
-        self._scheduler.submit([(0, request)])
+        self._scheduler.submit([(0, request) for request in requests])
 
     def step(self) -> None:
         """See `Stepper`."""
@@ -104,15 +115,16 @@ class BatchedStepper:
 
 
 def make_stepper(name: str, config: EngineConfig, device: str) -> Stepper:
-    """An empty scheduler. ``device`` is where `BATCHED` keeps its tensors; the others are on the CPU.
+    """An empty scheduler. ``device`` is where those of `ON_DEVICE` keep their tensors; the others are on the CPU.
 
     Raises:
-        InputError: there is no such device here.
+        InputError: there is no such device here, or no Triton.
     """
     if name == REFERENCE:
         return ReferenceStepper(config)
     if name == TENSOR:
         return TensorStepper(config)
-    from dlpm_engine.tensor.batched.engine import torch_device
+    from dlpm_engine.tensor.batched import engine
 
-    return BatchedStepper(config, torch_device(device))
+    means = BY_KERNEL if name == KERNEL else OPERATIONS
+    return BatchedStepper(config, engine.torch_device(device), means)

@@ -12,19 +12,20 @@ from rich.console import Console
 
 from dlpm.errors import InputError
 from dlpm.jsonl import JsonValue
-from dlpm_engine.bench.batched import LEAST_CASES, REQUESTS, measure_batched
+from dlpm_engine.bench.batched import ALONE, LEAST_CASES, REQUESTS, measure_batched
 from dlpm_engine.bench.decision import DecisionTime, Subject, measure
 from dlpm_engine.bench.machine import describe_machine
 from dlpm_engine.bench.peer import measure_sglang
 from dlpm_engine.bench.plot import draw_cost_curve
 from dlpm_engine.bench.rounds import Row, in_rows
-from dlpm_engine.bench.steppers import BATCHED as BATCHED_ENGINE
-from dlpm_engine.bench.steppers import NAMES, REFERENCE
+from dlpm_engine.bench.steppers import KERNEL as KERNEL_ENGINE
+from dlpm_engine.bench.steppers import NAMES, ON_CPU, ON_DEVICE, REFERENCE
 from dlpm_engine.cli.common import check_writable, output_console, progress_bar, say, write_json
 from dlpm_engine.differential.campaign import Plan, run_campaign
 from dlpm_engine.differential.hunt import Settings
 from dlpm_engine.differential.pool import one_thread
 from dlpm_engine.report.sheet import Sheet, show
+from dlpm_engine.tensor.batched.means import KERNEL, OPERATIONS
 
 DECISION = "decision"
 CAMPAIGN = "campaign"
@@ -40,7 +41,7 @@ Examples:
   dlpm bench
   dlpm bench --suite decision --engine tensor --sizes 128,1024,8192,65536,524288 --svg cost.svg
   dlpm bench --suite decision --block-size 1,16 --rounds 5 --sglang ~/sglang/bin/python --json times.json
-  dlpm bench --suite decision --suite batched --engine tensor-batched --device cuda
+  dlpm bench --suite decision --suite batched --engine tensor-batched --engine tensor-kernel --device cuda
 """
 
 
@@ -77,7 +78,7 @@ def bench(
     ] = "1,64,4096",
     device: Annotated[
         str,
-        typer.Option(metavar="NAME", help=f"For {BATCHED}, and {BATCHED_ENGINE} in {DECISION}: cpu or cuda."),
+        typer.Option(metavar="NAME", help=f"For {BATCHED}, and {' and '.join(ON_DEVICE)} in {DECISION}: cpu or cuda."),
     ] = CPU,
     jobs: Annotated[int, typer.Option(metavar="N", help=f"For {CAMPAIGN}: processes.")] = 2,
     svg: Annotated[str | None, typer.Option(metavar="FILE", help=f"Draw the times of {DECISION}.")] = None,
@@ -93,7 +94,7 @@ def bench(
     for option, file in (("--json", json_file), ("--svg", svg)):
         check_writable(option, file)
     suites = _chosen(suite, SUITES, "--suite")
-    engines = _chosen(engine, NAMES, "--engine")
+    engines = _engines(engine, device)
     subjects = _subjects(
         engines,
         _numbers(sizes, "--sizes"),
@@ -129,6 +130,18 @@ def _chosen(names: Sequence[str] | None, known: Sequence[str], option: str) -> S
         if name not in known:
             raise InputError(f"expected one of {', '.join(known)}, found {name!r}", field=option)
     return names or known
+
+
+def _engines(names: Sequence[str] | None, device: str) -> Sequence[str]:
+    """The schedulers asked for, or all that can be timed."""
+    chosen = _chosen(names, NAMES, "--engine")
+    if device != CPU:
+        return chosen
+    if names and KERNEL_ENGINE in names:
+        raise InputError(
+            f"expected --device cuda beside {KERNEL_ENGINE}: on the CPU it is interpreted", field="--engine"
+        )
+    return [name for name in chosen if name in ON_CPU]
 
 
 def _refuse_absent(device: str) -> None:
@@ -227,7 +240,7 @@ def _subjects(
 ) -> list[Subject]:
     """What is measured in one round: the reference, which knows no threads, once for each queue."""
     return [
-        Subject(engine, waiting, block, count, device if engine == BATCHED_ENGINE else CPU)
+        Subject(engine, waiting, block, count, device if engine in ON_DEVICE else CPU)
         for waiting in lengths
         for block in blocks
         for engine in engines
@@ -261,10 +274,12 @@ def _campaign(console: Console, jobs: int, seconds: float) -> dict[str, JsonValu
 
 def _batched(console: Console, batches: Sequence[int], device: str) -> list[JsonValue]:
     """Time the batched scheduler, and the incremental one on the same cases, and print a table."""
-    figures = [measure_batched(instances, device) for instances in batches]
-    figures.append(measure_batched(LEAST_CASES, device, alone=True))
+    means = [OPERATIONS] if device == CPU else [OPERATIONS, KERNEL]
+    figures = [measure_batched(instances, device, each) for each in means for instances in batches]
+    figures.append(measure_batched(LEAST_CASES, device, ALONE))
     header = (
         "device",
+        "means",
         "instances",
         "steps",
         "steps of\ninstances",
@@ -278,6 +293,7 @@ def _batched(console: Console, batches: Sequence[int], device: str) -> list[Json
     rows = tuple(
         (
             figure.device,
+            figure.means,
             f"{figure.instances:,}",
             f"{figure.steps:,}",
             f"{figure.instance_steps:,}",

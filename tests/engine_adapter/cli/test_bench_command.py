@@ -39,6 +39,7 @@ def test_instances_are_counted_while_they_have_work(dlpm: CommandLine) -> None:
     assert together["state_bytes"] > one["state_bytes"] > 0
     assert one["processor_seconds"] > 0
     assert one["bandwidth_share"] is None
+    assert [each["means"] for each in (one, together, alone)] == ["operations", "operations", "one by one"]
 
 
 @pytest.mark.parametrize(
@@ -46,6 +47,7 @@ def test_instances_are_counted_while_they_have_work(dlpm: CommandLine) -> None:
     [
         (("--suite", "speed"), "--suite"),
         (("--engine", "vllm"), "--engine"),
+        (("--suite", "decision", "--engine", "tensor-kernel"), "--device cuda"),
         (("--sizes", "many"), "--sizes"),
         (("--sizes", "0"), "--sizes"),
         (("--instances", "-1"), "--instances"),
