@@ -9,6 +9,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from dlpm.jsonl import JsonValue
+from dlpm_engine.bench.threads import torch_threads
 from dlpm_engine.differential.case import Case
 from dlpm_engine.differential.generate import PROFILES, from_shape
 
@@ -40,6 +41,7 @@ class Throughput:
 
     device: str
     means: str
+    threads: int
     instances: int
     steps: int
     instance_steps: int
@@ -53,6 +55,7 @@ class Throughput:
         return {
             "device": self.device,
             "means": self.means,
+            "threads": self.threads,
             "instances": self.instances,
             "steps": self.steps,
             "instance_steps": self.instance_steps,
@@ -64,12 +67,12 @@ class Throughput:
         }
 
 
-def measure_batched(instances: int, device_name: str, means: str) -> Throughput:
+def measure_batched(instances: int, device_name: str, means: str, threads: int = 1) -> Throughput:
     """Run cases of 12 requests each, all submitted at the start, to their end: ``instances`` of them at once.
 
     Where those are few, groups of as many follow one another until `LEAST_CASES` have run. ``means`` is `OPERATIONS`,
     `KERNEL`, or `ALONE`: then the incremental scheduler runs them one after the other. A first group goes before,
-    untimed, where a device is to be warm and kernels are to be compiled.
+    untimed, where a device is to be warm and kernels are to be compiled. ``threads`` are those that torch may use.
 
     Raises:
         InputError: there is no such device here, or no Triton.
@@ -83,13 +86,15 @@ def measure_batched(instances: int, device_name: str, means: str) -> Throughput:
     device = torch_device(device_name)
     if device.type != CPU:
         _run(cases[:instances], device, means)
-    runs = [_run(cases[first : first + instances], device, means) for first in range(0, len(cases), instances)]
+    with torch_threads(threads):
+        runs = [_run(cases[first : first + instances], device, means) for first in range(0, len(cases), instances)]
     seconds, processor_seconds = sum(run.seconds for run in runs), sum(run.processor_seconds for run in runs)
     moved = sum(run.state_bytes * run.steps for run in runs)
     peak = _peak(device)
     return Throughput(
         device=device_name,
         means=means,
+        threads=threads,
         instances=instances,
         steps=sum(run.steps for run in runs),
         instance_steps=sum(run.instance_steps for run in runs),
@@ -154,7 +159,7 @@ def _measure_alone(cases: list[Case]) -> Throughput:
             scheduler.step()
             instance_steps += 1
     seconds, processor_seconds = time.perf_counter() - started, time.process_time() - before
-    return Throughput("cpu", ALONE, len(cases), 0, instance_steps, seconds, processor_seconds, 0, None)
+    return Throughput("cpu", ALONE, 1, len(cases), 0, instance_steps, seconds, processor_seconds, 0, None)
 
 
 def _cases(instances: int) -> list[Case]:

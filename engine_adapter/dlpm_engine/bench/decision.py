@@ -12,6 +12,7 @@ from dlpm.jsonl import JsonValue
 from dlpm_engine.adapter import EngineConfig
 from dlpm_engine.bench.families import MAX_OUTPUT, Families
 from dlpm_engine.bench.steppers import Stepper, make_stepper
+from dlpm_engine.bench.threads import torch_threads
 
 KV_TOKENS = 400_000
 MAX_RUNNING = 256
@@ -104,16 +105,10 @@ def measure(subject: Subject, *, steps: int, seconds: float) -> DecisionTime:
     Raises:
         InputError: there is no such device here.
     """
-    import torch
-
     config = EngineConfig(quantum=QUANTUM, kv_tokens=KV_TOKENS, block_size=subject.block_size, max_running=MAX_RUNNING)
     stepper = make_stepper(subject.engine, config, subject.device)
-    threads_before = torch.get_num_threads()
-    torch.set_num_threads(subject.threads)
-    try:
+    with torch_threads(subject.threads):
         return _measure(subject, stepper, steps, seconds)
-    finally:
-        torch.set_num_threads(threads_before)
 
 
 def _measure(subject: Subject, stepper: Stepper, steps: int, seconds: float) -> DecisionTime:

@@ -62,7 +62,7 @@ def bench(
         map(str, SIZES)
     ),
     block_size: Annotated[str, typer.Option(metavar="N,N,...", help=f"For {DECISION}: tokens a cached block.")] = "16",
-    threads: Annotated[str, typer.Option(metavar="N,N,...", help=f"For {DECISION}: threads that torch may use.")] = "1",
+    threads: Annotated[str, typer.Option(metavar="N,N,...", help="Threads that torch may use.")] = "1",
     rounds: Annotated[
         int, typer.Option(metavar="N", help=f"For {DECISION}: measure all so often, and give the medians.")
     ] = 1,
@@ -95,14 +95,15 @@ def bench(
         check_writable(option, file)
     suites = _chosen(suite, SUITES, "--suite")
     engines = _engines(engine, device)
+    batches = _numbers(instances, "--instances")
+    thread_counts = _numbers(threads, "--threads")
     subjects = _subjects(
         engines,
         _numbers(sizes, "--sizes"),
         _numbers(block_size, "--block-size"),
-        _numbers(threads, "--threads"),
+        thread_counts,
         device,
     )
-    batches = _numbers(instances, "--instances")
     if rounds < 1:
         raise InputError(f"expected an integer > 0, found {rounds}", field="--rounds")
     _refuse_absent(device)
@@ -119,7 +120,7 @@ def bench(
     if CAMPAIGN in suites:
         result[CAMPAIGN] = _campaign(console, jobs, seconds)
     if BATCHED in suites:
-        result[BATCHED] = _batched(console, batches, device)
+        result[BATCHED] = _batched(console, batches, thread_counts, device)
     if json_file is not None:
         write_json(json_file, result)
 
@@ -272,14 +273,17 @@ def _campaign(console: Console, jobs: int, seconds: float) -> dict[str, JsonValu
     }
 
 
-def _batched(console: Console, batches: Sequence[int], device: str) -> list[JsonValue]:
+def _batched(console: Console, batches: Sequence[int], threads: Sequence[int], device: str) -> list[JsonValue]:
     """Time the batched scheduler, and the incremental one on the same cases, and print a table."""
     means = [OPERATIONS] if device == CPU else [OPERATIONS, KERNEL]
-    figures = [measure_batched(instances, device, each) for each in means for instances in batches]
+    figures = [
+        measure_batched(instances, device, each, count) for each in means for instances in batches for count in threads
+    ]
     figures.append(measure_batched(LEAST_CASES, device, ALONE))
     header = (
         "device",
         "means",
+        "threads",
         "instances",
         "steps",
         "steps of\ninstances",
@@ -294,6 +298,7 @@ def _batched(console: Console, batches: Sequence[int], device: str) -> list[Json
         (
             figure.device,
             figure.means,
+            str(figure.threads),
             f"{figure.instances:,}",
             f"{figure.steps:,}",
             f"{figure.instance_steps:,}",

@@ -28,6 +28,16 @@ def test_step_times_are_given_for_each_engine_and_queue_and_drawn(dlpm: CommandL
     assert (tmp_path / "out.svg").read_text().lstrip().startswith("<?xml")
 
 
+def test_instances_are_timed_with_as_many_threads_as_asked_for(dlpm: CommandLine) -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    outcome = dlpm("bench", "--suite", "batched", "--instances", "64", "--threads", "1,2", "--json", "-")
+    assert outcome.code == 0
+    assert [each["threads"] for each in json.loads(outcome.out)["batched"]] == [1, 2, 1]
+    assert torch.get_num_threads() in {1, before}
+
+
 def test_instances_are_counted_while_they_have_work(dlpm: CommandLine) -> None:
     outcome = dlpm("bench", "--suite", "batched", "--instances", "1,64", "--json", "-")
     assert outcome.code == 0
