@@ -14,7 +14,7 @@ KEY := $(shell cat pyproject.toml constraints.txt | cksum | cut -d ' ' -f 1)
 STAMP := $(VENV)/.installed-$(KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup verify test lint types imports bench examples results-d2lpm results-quantum results-swap mutation engine-ray engine-sglang clean
+.PHONY: help setup verify test lint types imports bench gpu examples results-d2lpm results-quantum results-swap mutation engine-ray engine-sglang clean
 
 help: ## List the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 24
@@ -48,6 +48,15 @@ imports: setup ## The import contract between the three roots
 
 bench: setup ## How fast the reference, the checker and the tensor path are
 	$(BIN)/dlpm bench
+
+gpu: setup ## On a machine with a CUDA device: the suite, campaigns and figures of docs/benchmarks.md, "On a GPU"
+	$(BIN)/dlpm diff --engine tensor --device cuda --cases 20000 --jobs 2
+	$(BIN)/dlpm diff --engine tensor-batched --device cuda --cases 20000 --jobs 2
+	$(BIN)/python -m pytest -q --impl=tensor-cuda tests/engine_adapter/tensor
+	$(BIN)/python -m pytest -q --impl=tensor-batched-cuda tests/engine_adapter/tensor
+	$(BIN)/dlpm bench --suite batched --device cuda --instances 1,64,4096
+	$(BIN)/dlpm bench --suite decision --engine tensor-batched --device cuda --sizes 128,1024,8192,65536,524288
+	$(BIN)/dlpm bench --suite decision --engine tensor-kernel --device cuda --sizes 128,1024,8192
 
 examples: setup ## Write the bundled example workloads and logs anew
 	$(BIN)/python examples/make_workloads.py
