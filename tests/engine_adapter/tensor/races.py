@@ -69,7 +69,8 @@ class Watch:
         Raises:
             RaceError: it races with an earlier one or with itself, or lies outside all tensors.
         """
-        chosen = addresses[mask].ravel()
+        # A mask that was computed from others holds 0 and 1.
+        chosen = addresses[mask.astype(bool)].ravel()
         place = np.searchsorted(self._starts, chosen, side="right").astype(np.int64) - 1
         if np.any(place < 0) or np.any(chosen >= self._ends[place]):
             raise RaceError(f"{kind} outside all tensors")

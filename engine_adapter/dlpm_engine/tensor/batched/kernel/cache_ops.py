@@ -171,19 +171,27 @@ def least_recently_used(cache: Cache, BLOCK: tl.constexpr) -> tl.tensor:  # noqa
 def evict(cache: Cache, wanted: tl.tensor, BLOCK: tl.constexpr) -> tl.tensor:  # noqa: N803
     """Evict unlocked leaves, least recently used first, until ``wanted`` tokens are freed; returns the tokens freed.
 
-    Less where there are no more. O(prefixes * blocks evicted).
+    Less where there are no more. Blocks of one last use lie on one path, so the deepest of them is followed by those
+    above it, as long as what lies below is less than wanted. O(prefixes * times of last use).
     """
     freed = tl.zeros([], tl.int64)
     going = freed < wanted
     while going:
-        block = least_recently_used(cache, BLOCK)
-        above = tl.load(cache.parents + block)
-        tokens = tl.load(cache.ends + block) - tl.load(cache.ends + above)
-        fence()
-        # Where there is none it is the root, which is never cached and has no tokens.
-        tl.store(cache.cached + block, tl.zeros([], tl.int64))
-        freed += tl.where(block == ROOT, 0, tokens)
-        going = (block != ROOT) & (freed < wanted)
+        deepest = least_recently_used(cache, BLOCK)
+        when = tl.load(cache.last_use + deepest)
+        bottom = tl.load(cache.ends + deepest)
+        missing = wanted - freed
+        for first in range(0, cache.prefixes, BLOCK):
+            prefix = first + tl.arange(0, BLOCK).to(tl.int64)
+            here = (prefix < cache.prefixes) & (deepest != ROOT)
+            leaving = here & (tl.load(cache.cached + prefix, mask=here, other=0) > 0)
+            leaving = leaving & (tl.load(cache.locks + prefix, mask=here, other=1) == 0)
+            leaving = leaving & (tl.load(cache.last_use + prefix, mask=here, other=0) == when)
+            leaving = leaving & (bottom - tl.load(cache.ends + prefix, mask=here, other=0) < missing)
+            freed += tl.sum(tl.where(leaving, tokens_of(cache, prefix, leaving), 0))
+            fence()
+            tl.store(cache.cached + prefix, tl.zeros([BLOCK], tl.int64), mask=leaving)
+        going = (deepest != ROOT) & (freed < wanted)
         fence()
     total = tl.load(cache.total)
     fence()
