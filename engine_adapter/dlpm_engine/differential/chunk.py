@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from dlpm.errors import InputError
@@ -32,6 +32,7 @@ CORPUS = 0
 
 # On the CPU, instances of like size cost as much as as many alone beyond this; on a GPU all of a chunk go together.
 _TOGETHER_ON_CPU = 25
+_PATIENCE = 30
 
 
 @dataclass(slots=True)
@@ -114,8 +115,7 @@ def chunk_from_json(values: Mapping[str, JsonValue]) -> ChunkResult:
 def chunk_size(engine: str) -> int:
     """Generated cases of one chunk of an engine."""
     batched = batched_engine(engine)
-    # On the CPU a kernel is interpreted: a chunk of many cases would take a quarter of an hour.
-    if batched is None or (batched.is_kernel and batched.device == CPU):
+    if batched is None or batched.is_interpreted():
         return CASES
     return BATCHED_CASES
 
@@ -158,7 +158,8 @@ def run_chunk(
 def _outcomes(cases: Iterable[Case], settings: Settings) -> Iterator[tuple[Case, Coverage, Outcome]]:
     """Compare on each case: one after the other, or many at once where the engine schedules many instances.
 
-    Those that go together are of like size: all of them take as many steps as the longest.
+    Those that go together are of like size: all of them take as many steps as the longest. An interpreted kernel runs
+    one after the other, and each may take `_PATIENCE` times as long.
     """
     batched = batched_engine(settings.engine)
     if batched is None:
@@ -170,6 +171,8 @@ def _outcomes(cases: Iterable[Case], settings: Settings) -> Iterator[tuple[Case,
 
     everyone = sorted(cases, key=lambda case: sum(request.output_tokens for request in case.requests))
     many = _TOGETHER_ON_CPU if batched.device == CPU else len(everyone)
+    if batched.is_interpreted():
+        many, settings = 1, replace(settings, case_seconds=_PATIENCE * settings.case_seconds)
     for first in range(0, len(everyone), max(1, many)):
         group = everyone[first : first + many]
         coverages = [Coverage(case.config, case.requests) for case in group]

@@ -62,6 +62,10 @@ class Batched:
     device: str
     is_kernel: bool
 
+    def is_interpreted(self) -> bool:
+        """Whether a kernel runs on the CPU, some thirty times slower than tensor operations. O(1)."""
+        return self.is_kernel and self.device == CPU
+
 
 def batched_engine(name: str) -> Batched | None:
     """What a name says of an engine that schedules many instances at once; ``None`` for other engines.

@@ -39,7 +39,7 @@ from dlpm_engine.tensor.batched.means import KERNEL as BY_KERNEL
 from dlpm_engine.tensor.batched.means import OPERATIONS
 from dlpm_engine.tensor.batched.scheduler import BatchedScheduler
 from dlpm_engine.tensor.batched.view import View
-from tests.engine_adapter.tensor.races import watched
+from tests.engine_adapter.tensor.races import RaceError, watched
 
 KERNEL = Settings("tensor-kernel", case_seconds=120)
 CPU = torch.device("cpu")
@@ -205,6 +205,15 @@ def test_a_step_with_more_events_than_the_tape_has_room_for_goes_on_in_another_l
 
 
 @needs_interpreter
+def test_a_case_that_takes_too_long_is_given_up_and_not_an_error() -> None:
+    case = corpus()["debt of many quanta takes many refills"]
+    (outcome,) = compare_together(
+        [case], Batched("cpu", is_kernel=True), Settings("tensor-kernel", case_seconds=0.2), [None]
+    )
+    assert outcome.unfinished
+
+
+@needs_interpreter
 def test_the_benchmark_counts_the_same_steps_of_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batched, "LEAST_CASES", 2)
     by_operations, by_kernel = (batched.measure_batched(2, "cpu", means) for means in (OPERATIONS, BY_KERNEL))
@@ -241,7 +250,7 @@ def test_without_the_fences_of_one_file_a_race_is_seen(monkeypatch: pytest.Monke
     scheduler = KernelScheduler([case.config for case in cases], CPU)
     loaded(scheduler, cases)
     monkeypatch.setattr(module, "fence", nothing)
-    with watched(lambda: everything(scheduler)), pytest.raises(Exception, match="RaceError"):
+    with watched(lambda: everything(scheduler)), pytest.raises(RaceError):
         for _ in range(4):
             scheduler.step()
 

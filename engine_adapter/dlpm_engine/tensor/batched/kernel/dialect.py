@@ -20,8 +20,9 @@ if not torch.cuda.is_available() and "triton" not in sys.modules:
 
 import triton
 import triton.language as tl
+from triton.runtime.errors import InterpreterError
 
-__all__ = ["Kernel", "fence", "interpreted", "jit", "kernel", "tl"]
+__all__ = ["InterpreterError", "Kernel", "fence", "interpreted", "jit", "kernel", "tl"]
 
 P = ParamSpec("P")
 R = TypeVar("R")

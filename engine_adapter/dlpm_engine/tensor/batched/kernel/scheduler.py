@@ -9,7 +9,7 @@ import torch
 from dlpm.errors import InputError
 from dlpm_engine.adapter import EngineConfig
 from dlpm_engine.tensor.batched.kernel import entry
-from dlpm_engine.tensor.batched.kernel.dialect import interpreted
+from dlpm_engine.tensor.batched.kernel.dialect import InterpreterError, interpreted
 from dlpm_engine.tensor.batched.scheduler import BatchedScheduler
 from dlpm_engine.tensor.exact import INT64
 
@@ -55,11 +55,21 @@ class KernelScheduler(BatchedScheduler):
         self.tape.make_room(2 * slots + _SPARE_EVENTS)
         self._resume.zero_()
         self._unfinished.zero_()
-        self._launch()
+        self._run()
         while int(self._unfinished):
             self.tape.make_room(2 * self.tape.room())
             self._unfinished.zero_()
+            self._run()
+
+    def _run(self) -> None:
+        """Launch the kernel. What goes wrong in an interpreted one is raised as it was, for whoever waits for it."""
+        try:
             self._launch()
+        except InterpreterError as error:
+            cause: BaseException = error
+            while isinstance(cause, InterpreterError) and cause.__cause__ is not None:
+                cause = cause.__cause__
+            raise cause from error
 
     def _launch(self) -> None:
         """Run the kernel, one program an instance."""
