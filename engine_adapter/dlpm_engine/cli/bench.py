@@ -56,7 +56,9 @@ def bench(
     ] = None,
     engine: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help=f"For {DECISION}: {', '.join(NAMES)}; may be repeated. Without it: all."),
+        typer.Option(
+            metavar="NAME", help=f"For {DECISION}: {', '.join(NAMES)}; may be repeated. Without it: all that run."
+        ),
     ] = None,
     sizes: Annotated[str, typer.Option(metavar="N,N,...", help=f"For {DECISION}: how many requests wait.")] = ",".join(
         map(str, SIZES)
