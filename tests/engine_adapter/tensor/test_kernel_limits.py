@@ -1,0 +1,165 @@
+"""The kernel where one block of entries does not hold all, where int64 ends, and where only some instances go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+import pytest
+
+pytest.importorskip("torch")
+# Before Triton itself, which reads how kernels are run when it is imported.
+pytest.importorskip("dlpm_engine.tensor.batched.kernel.dialect")
+
+import torch
+
+from dlpm.batch import AFTER_FORWARD
+from dlpm.request import Request
+from dlpm_engine.adapter import OPTIMISTIC, EngineConfig
+from dlpm_engine.differential.corpus import corpus
+from dlpm_engine.tensor.batched.kernel import entry, ledger_ops
+from dlpm_engine.tensor.batched.kernel import scheduler as kernel_scheduler
+from dlpm_engine.tensor.batched.kernel.dialect import interpreted, kernel, tl
+from dlpm_engine.tensor.batched.kernel.scheduler import KernelScheduler
+from dlpm_engine.tensor.batched.scheduler import BatchedScheduler
+from dlpm_engine.tensor.batched.view import View
+from dlpm_engine.tensor.exact import HIGHEST, LOWEST
+from tests.engine_adapter.tensor.test_kernel import loaded, tensors
+
+CPU = torch.device("cpu")
+LANES = 32
+DEBT = "debt of many quanta takes many refills"
+pytestmark = pytest.mark.skipif(not interpreted(), reason="kernels are compiled here")
+
+
+@kernel()
+def too_low(values: tl.tensor, weights: tl.tensor, counts: tl.tensor, answers: tl.tensor, BLOCK: tl.constexpr) -> None:  # noqa: N803
+    """`ledger_ops.too_low` by program: one weight, and many values and counts."""
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    weight = tl.load(weights + tl.program_id(0))
+    answer = ledger_ops.too_low(tl.load(values + at), weight, tl.load(counts + at))
+    tl.store(answers + at, answer.to(tl.uint8))
+
+
+def test_a_charge_is_too_low_exactly_where_the_true_result_is_no_int64() -> None:
+    draw = Random(3)
+    weights = [1, 2, 3, 7, 2**31, 2**61, 2**62 - 1, 2**62, HIGHEST - 1, HIGHEST]
+    values: list[list[int]] = []
+    counts: list[list[int]] = []
+    for weight in weights:
+        row, tokens = [], []
+        for lane in range(LANES):
+            # A value from which some number of tokens leads to the very end, or one that is anywhere.
+            fitting = draw.randint(0, min(2**61, (HIGHEST - LOWEST) // weight))
+            edge = LOWEST + weight * fitting + draw.choice((-1, 0, 1))
+            value = min(max(edge, LOWEST), HIGHEST) if lane % 2 else draw.randint(LOWEST, HIGHEST)
+            row.append(value)
+            tokens.append(min(max((value - LOWEST) // weight + draw.choice((-1, 0, 1)), 0), 2**61))
+        values.append(row)
+        counts.append(tokens)
+    answers = torch.zeros((len(weights), LANES), dtype=torch.uint8)
+    too_low[(len(weights),)](torch.tensor(values), torch.tensor(weights), torch.tensor(counts), answers, BLOCK=LANES)
+    expected = [
+        [int(value - weight * count < LOWEST) for value, count in zip(row, tokens, strict=True)]
+        for weight, row, tokens in zip(weights, values, counts, strict=True)
+    ]
+    assert answers.tolist() == expected
+    assert {0, 1} <= {answer for row in expected for answer in row}
+
+
+def beyond_a_block() -> tuple[EngineConfig, list[Request]]:
+    """More clients, slots, prefixes and blocks of a path than a program handles at a time, and too little memory."""
+    draw = Random(8)
+    requests = []
+    for number in range(35):
+        prompt = (*range(20 if number % 3 else 33), 100 + number % 4, *(draw.randint(200, 202) for _ in range(3)))
+        reply = (number, number + 1) if number % 2 else ()
+        requests.append(Request(str(number), f"client {number % 33}", 0, len(prompt), 2, 3, prompt=prompt, reply=reply))
+    config = EngineConfig(
+        quantum=60, kv_tokens=44, block_size=1, memory=OPTIMISTIC, visibility=AFTER_FORWARD, max_running=2
+    )
+    return config, requests
+
+
+def test_what_one_block_of_entries_does_not_hold_is_scheduled_as_operations_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel_scheduler, "block_of", lambda slots: LANES)
+    config, requests = beyond_a_block()
+    one = EngineConfig(quantum=1, kv_tokens=4)
+    by_operations, by_kernel = BatchedScheduler([config, one], CPU), KernelScheduler([config, one], CPU)
+    for scheduler in (by_operations, by_kernel):
+        scheduler.submit([(0, request) for request in requests])
+        scheduler.submit([(1, Request("only", "A", 0, 1, 1, 1, prompt=(1,)))])
+    happened = set()
+    for number in range(4):
+        by_operations.step()
+        by_kernel.step()
+        expected, found = tensors(by_operations), tensors(by_kernel)
+        assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
+        for place in (0, 1):
+            events = View(by_operations).events(place, number)
+            assert View(by_kernel).events(place, number) == events
+            happened |= {type(event).__name__ for event in events}
+    assert min(by_kernel.phase.shape[1], by_kernel.deficits.shape[1], by_kernel.layout.paths.shape[2]) > LANES
+    assert happened >= {"Refill", "Admit", "Evict", "Output", "Finish"}
+
+
+def test_where_some_instances_need_more_room_the_others_do_nothing_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = [corpus()[name] for name in (DEBT, "preemption of the youngest, again and again")]
+    monkeypatch.setattr(kernel_scheduler, "_SPARE_EVENTS", 16)
+    paused, roomy = (kind([case.config for case in cases], CPU) for kind in (KernelScheduler, BatchedScheduler))
+    loaded(paused, cases)
+    loaded(roomy, cases)
+    stages: list[list[int]] = []
+    launch = KernelScheduler._launch
+
+    def counted(scheduler: KernelScheduler) -> None:
+        launch(scheduler)
+        stages.append(scheduler._resume[:, 0].tolist())
+
+    monkeypatch.setattr(KernelScheduler, "_launch", counted)
+    steps = 0
+    while len(stages) == steps:
+        steps += 1
+        paused.step()
+        roomy.step()
+        for place in range(len(cases)):
+            events = View(roomy).events(place, steps)
+            assert View(paused).events(place, steps) == events
+            assert events
+    assert [entry.PAUSED.value, entry.OVER.value] in stages
+
+
+class Guard:
+    """Stands where torch makes a device the current one, and notes which is, by number."""
+
+    def __init__(self) -> None:
+        self.current: list[int] = []
+
+    def __call__(self, number: int) -> Guard:
+        self.current.append(number)
+        return self
+
+    def __enter__(self) -> None:
+        """From here on."""
+
+    def __exit__(self, *error: object) -> None:
+        self.current.pop()
+
+
+def test_a_launch_is_on_the_device_of_the_tensors_whichever_is_current(monkeypatch: pytest.MonkeyPatch) -> None:
+    guard = Guard()
+    launches: list[tuple[list[int], int]] = []
+
+    class Launches:
+        def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
+            def launch(first: torch.Tensor, *arguments: object, **options: int) -> None:
+                launches.append((list(guard.current), first.get_device()))
+
+            return launch
+
+    scheduler = KernelScheduler([EngineConfig(quantum=1, kv_tokens=4)], CPU)
+    monkeypatch.setattr(torch.cuda, "device", guard)
+    monkeypatch.setattr(entry, "step", Launches())
+    scheduler.step()
+    assert [current for current, _ in launches] == [[where] for _, where in launches]
+    assert len(launches) == 1
