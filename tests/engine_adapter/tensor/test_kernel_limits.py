@@ -17,11 +17,12 @@ from dlpm.batch import AFTER_FORWARD
 from dlpm.request import Request
 from dlpm_engine.adapter import OPTIMISTIC, EngineConfig
 from dlpm_engine.differential.corpus import corpus
+from dlpm_engine.differential.generate import generate
 from dlpm_engine.tensor.batched.kernel import entry, ledger_ops
 from dlpm_engine.tensor.batched.kernel import scheduler as kernel_scheduler
 from dlpm_engine.tensor.batched.kernel.dialect import interpreted, kernel, tl
 from dlpm_engine.tensor.batched.kernel.scheduler import KernelScheduler
-from dlpm_engine.tensor.batched.scheduler import BatchedScheduler
+from dlpm_engine.tensor.batched.scheduler import RUNNING, WAITING, BatchedScheduler
 from dlpm_engine.tensor.batched.view import View
 from dlpm_engine.tensor.exact import HIGHEST, LOWEST
 from tests.engine_adapter.tensor.test_kernel import loaded, tensors
@@ -87,7 +88,9 @@ def test_what_one_block_of_entries_does_not_hold_is_scheduled_as_operations_do(m
     one = EngineConfig(quantum=1, kv_tokens=4)
     by_operations, by_kernel = BatchedScheduler([config, one], CPU), KernelScheduler([config, one], CPU)
     for scheduler in (by_operations, by_kernel):
-        scheduler.submit([(0, request) for request in requests])
+        scheduler.submit([(0, request) for request in requests[: LANES + 1]])
+        # The tables double: the last entries that a program looks at are of no request.
+        scheduler.submit([(0, request) for request in requests[LANES + 1 :]])
         scheduler.submit([(1, Request("only", "A", 0, 1, 1, 1, prompt=(1,)))])
     happened = set()
     for number in range(4):
@@ -127,6 +130,35 @@ def test_where_some_instances_need_more_room_the_others_do_nothing_twice(monkeyp
             assert View(paused).events(place, steps) == events
             assert events
     assert [entry.PAUSED.value, entry.OVER.value] in stages
+
+
+def test_one_running_request_is_enough_for_the_watermark_to_hold_back_the_next() -> None:
+    requests = [Request(str(number), "A", 0, 3 + number, 2, 2, prompt=(number,) * (3 + number)) for number in range(2)]
+    for watermark, second in ((3, RUNNING), (4, WAITING)):
+        config = EngineConfig(quantum=99, kv_tokens=10, memory=OPTIMISTIC, watermark=watermark)
+        for scheduler in (KernelScheduler([config], CPU), BatchedScheduler([config], CPU)):
+            scheduler.submit([(0, request) for request in requests])
+            scheduler.step()
+            # Of ten tokens the first takes three, and the second would take four of the seven left.
+            assert scheduler.phase.tolist() == [[RUNNING, second]]
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(1, id="a request whose whole prompt is locked still needs one token"),
+        pytest.param(32, id="a pass does not turn back to a longer match"),
+    ],
+)
+def test_small_cases_that_few_others_stand_for_are_scheduled_as_operations_do(number: int) -> None:
+    case = generate(5, number, 6)
+    by_operations, by_kernel = BatchedScheduler([case.config], CPU), KernelScheduler([case.config], CPU)
+    loaded(by_operations, [case])
+    loaded(by_kernel, [case])
+    for step in range(6):
+        by_operations.step()
+        by_kernel.step()
+        assert View(by_kernel).events(0, step) == View(by_operations).events(0, step)
 
 
 class Guard:
