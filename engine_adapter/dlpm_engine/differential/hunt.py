@@ -69,10 +69,13 @@ def smallest(case: Case, settings: Settings) -> tuple[Case, Outcome]:
     The case itself, and no divergence, if the engine does not differ on it again: what it does then depends on the
     other instances that it schedules, or on chance.
     """
+    started = time.monotonic()
     first = run_case(case, settings)
     if first.divergence is None:
         return case, first
-    quick = Settings(settings.engine, settings.mode, settings.excused, min(settings.case_seconds, _SHRINK_CASE_SECONDS))
+    # An engine that is slow, or that compiles for sizes it has not seen, is as slow on smaller cases.
+    longest = max(_SHRINK_CASE_SECONDS, time.monotonic() - started)
+    quick = Settings(settings.engine, settings.mode, settings.excused, min(settings.case_seconds, longest))
 
     def differs(candidate: Case) -> bool:
         return run_case(candidate, quick).divergence is not None

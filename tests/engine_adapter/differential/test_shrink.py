@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
+from unittest.mock import patch
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dlpm_engine.adapter import EngineConfig
+from dlpm_engine.differential import hunt
 from dlpm_engine.differential.case import Case
+from dlpm_engine.differential.corpus import corpus
 from dlpm_engine.differential.generate import generate
+from dlpm_engine.differential.reference_engine import ReferenceEngine
 from dlpm_engine.differential.shrink import SHRUNK, shrink
 from tests.engine_adapter.cases import cases
 
@@ -44,3 +52,21 @@ def test_a_case_that_only_fails_as_it_is_stays_as_it_is() -> None:
 def test_shrinking_stops_when_its_time_is_over() -> None:
     case = generate(0, 0)
     assert shrink(case, lambda candidate: True, seconds=0.0).requests == case.requests
+
+
+class StartsSlowly(ReferenceEngine):
+    """A reference that takes time to start, as one that compiles, and that gives too much of a quantum."""
+
+    def configure(self, config: EngineConfig, *, full_log: bool) -> None:
+        """Wait, and take more than was given."""
+        time.sleep(0.2)
+        super().configure(replace(config, quantum=config.quantum + 1), full_log=full_log)
+
+
+def test_a_case_of_an_engine_that_starts_slowly_is_made_small_all_the_same() -> None:
+    case = corpus()["debt of many quanta takes many refills"]
+    slow = hunt.Settings(f"{__name__}:StartsSlowly", shrink_seconds=8)
+    with patch.object(hunt, "_SHRINK_CASE_SECONDS", 0.05):
+        small, outcome = hunt.smallest(case, slow)
+    assert outcome.divergence is not None
+    assert len(small.requests) < len(case.requests)
