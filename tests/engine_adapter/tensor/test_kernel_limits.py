@@ -14,6 +14,7 @@ pytest.importorskip("dlpm_engine.tensor.batched.kernel.dialect")
 import torch
 
 from dlpm.batch import AFTER_FORWARD
+from dlpm.events import Admit
 from dlpm.request import Request
 from dlpm_engine.adapter import OPTIMISTIC, EngineConfig
 from dlpm_engine.differential.corpus import corpus
@@ -130,6 +131,79 @@ def test_where_some_instances_need_more_room_the_others_do_nothing_twice(monkeyp
             assert View(paused).events(place, steps) == events
             assert events
     assert [entry.PAUSED.value, entry.OVER.value] in stages
+
+
+def launches_of(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """From here on: how many places are left on the fullest tape after each launch. One is, always."""
+    left: list[int] = []
+    launch = KernelScheduler._launch
+
+    def noted(scheduler: KernelScheduler) -> None:
+        launch(scheduler)
+        left.append(scheduler.tape.room() - int(scheduler.tape.tensors()[3].max()))
+        assert left[-1] > 0
+
+    monkeypatch.setattr(KernelScheduler, "_launch", noted)
+    return left
+
+
+def test_a_pause_between_admissions_leaves_the_order_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The first admission caches a token that the third request begins with; its place in the queue was settled before.
+    requests = [
+        Request(str(number), "A", 0, len(prompt), 1, 1, prompt=prompt)
+        for number, prompt in enumerate([(1,), (2,), (1, 1), (3,)])
+    ]
+    config = EngineConfig(quantum=99, kv_tokens=99)
+    monkeypatch.setattr(kernel_scheduler, "_SPARE_EVENTS", 3)
+    paused, roomy = KernelScheduler([config], CPU), BatchedScheduler([config], CPU)
+    for scheduler in (paused, roomy):
+        scheduler.submit([(0, request) for request in requests])
+    launches = launches_of(monkeypatch)
+    paused.step()
+    roomy.step()
+    # The kernel paused after a refill and an admission.
+    assert len(launches) == 2
+    events = View(paused).events(0, 0)
+    assert events == View(roomy).events(0, 0)
+    assert [event.request for event in events if isinstance(event, Admit)] == ["0", "1", "2", "3"]
+
+
+def test_a_pause_between_refills_goes_on_with_the_next_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = [Request(str(number), "AB"[number % 2], 0, 4, 1, 1, prompt=(number,) * 4) for number in range(4)]
+    # The first two leave their clients three tokens in debt, so that the second of two refills gives both credit. It
+    # comes with the fourth request, after the third, and the fourth is admitted at once.
+    config = EngineConfig(quantum=2, kv_tokens=99, output_weight=1)
+    paused, roomy = KernelScheduler([config], CPU), BatchedScheduler([config], CPU)
+    launches = launches_of(monkeypatch)
+    for number, spare in enumerate((6, 2)):
+        monkeypatch.setattr(kernel_scheduler, "_SPARE_EVENTS", spare)
+        for scheduler in (paused, roomy):
+            scheduler.submit([(0, request) for request in requests[2 * number : 2 * number + 2]])
+            scheduler.step()
+        assert View(paused).events(0, number) == View(roomy).events(0, number)
+    assert len(launches) == 3
+    kinds = [type(event).__name__ for event in View(paused).events(0, 1)]
+    assert kinds[:3] == ["Refill", "Refill", "Admit"]
+    assert [event.request for event in View(paused).events(0, 1) if isinstance(event, Admit)] == ["3", "2"]
+
+
+def test_a_tape_is_filled_but_for_its_last_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    # One request, for which all that can follow an admission does: when it finishes, prompt and reply make one block,
+    # which is another one than the part of it that the prompt was, and memory holds one of the two.
+    request = Request("0", "A", 0, 2, 1, 1, blocks=(7,), reply_blocks=(8,))
+    config = EngineConfig(quantum=99, kv_tokens=3, block_size=3)
+    left: list[int] = []
+    for spare in range(2, 8):
+        monkeypatch.setattr(kernel_scheduler, "_SPARE_EVENTS", spare)
+        scheduler = KernelScheduler([config], CPU)
+        scheduler.submit([(0, request)])
+        with monkeypatch.context() as patch:
+            launches = launches_of(patch)
+            scheduler.step()
+        kinds = [type(event).__name__ for event in View(scheduler).events(0, 0)]
+        assert kinds == ["Refill", "Admit", "Output", "Evict", "Finish"]
+        left.append(launches[-1])
+    assert min(left) == 1
 
 
 def test_one_running_request_is_enough_for_the_watermark_to_hold_back_the_next() -> None:

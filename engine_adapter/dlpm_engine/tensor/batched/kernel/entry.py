@@ -148,9 +148,12 @@ def step(
     )
     stage = tl.load(resume + instance * RESUME_FIELDS)
     if stage != OVER:
-        # An admission writes three events at most, and beyond admissions each request preempts or finishes once, at
-        # most with an eviction.
-        most_events = event_room - 2 * slots - 6
+        # Admissions come to their end with so many events at most. With more they pause, and there is room for what one
+        # turn writes: a refill, an eviction, an admission. After admissions come the outputs, and for each slot a
+        # preemption, or an eviction and a finish. There may be an eviction for the outputs, too, but not if two events
+        # follow for each slot: while every request runs, all that is cached is locked. So 2 * slots + 1 events follow
+        # at most, and the last place of the tape stays free.
+        most_events = event_room - 2 * slots - 2
         place = resume + instance * RESUME_FIELDS
         if admission_phase(worker, cache, ledger, requests, tape, place, stage == PAUSED, most_events, BLOCK):
             make_room_for_outputs(worker, cache, ledger, requests, tape, BLOCK)
