@@ -1,7 +1,8 @@
 """Compile the kernel for a GPU that need not be there, as a launch would, and say what the compiler made.
 
-Run as a program, by a test: ``compile_kernel.py 90 12 700`` for compute capability 9.0, and schedulers of 12 and 700
-requests. Standard output is a list of JSON objects, one for each.
+Run as a program, by a test, from the root of the checkout: ``python -m tests.engine_adapter.tensor.compile_kernel 90 12
+700`` for compute capability 9.0, and schedulers of 12 and 700 requests. Standard output is a list of JSON objects, one
+for each.
 """
 
 from __future__ import annotations
@@ -13,50 +14,34 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import cast
 from unittest.mock import patch
 
 os.environ["TRITON_INTERPRET"] = "0"
 
 import torch
 import triton
-from triton.backends.compiler import GPUTarget
 from triton.compiler.compiler import CompiledKernel
 
 from dlpm.request import Request
 from dlpm_engine.adapter import EngineConfig
 from dlpm_engine.tensor.batched.kernel import entry, scheduler
 from dlpm_engine.tensor.batched.kernel.scheduler import KernelScheduler
+from tests.engine_adapter.tensor.absent_gpu import WARP, AbsentGPU, jitted
 
-WARP = 32
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
-
-
-class AbsentGPU:
-    """As much of a driver as the compiler asks for."""
-
-    def __init__(self, capability: int) -> None:
-        self.target = GPUTarget("cuda", capability, WARP)
-
-    def get_current_target(self) -> GPUTarget:
-        return self.target
-
-    def get_current_device(self) -> int:
-        return 0
-
-    def get_current_stream(self, device: int) -> int:
-        return device
 
 
 class CompilesOnly:
     """Stands where the kernel is launched, and compiles it for the very arguments of the launch."""
 
     def __init__(self) -> None:
-        self.kernel = entry.step
+        self.kernel = jitted(entry.step)
         self.made: list[tuple[int, CompiledKernel]] = []
 
     def __getitem__(self, grid: tuple[int, ...]) -> object:
         def compile_for(*arguments: object, **options: int) -> None:
-            made = self.kernel.run(*arguments, grid=grid, warmup=True, **options)  # type: ignore[attr-defined]
+            made = cast("CompiledKernel", self.kernel.run(*arguments, grid=grid, warmup=True, **options))
             self.made.append((options["BLOCK"], made))
 
         return compile_for

@@ -43,7 +43,7 @@ from tests.engine_adapter.tensor.races import RaceError, watched
 
 KERNEL = Settings("tensor-kernel", case_seconds=120)
 CPU = torch.device("cpu")
-COMPILE = Path(__file__).parent / "compile_kernel.py"
+COMPILE = "tests.engine_adapter.tensor.compile_kernel"
 needs_interpreter = pytest.mark.skipif(not interpreted(), reason="kernels are compiled here")
 WORKING_SPACE = {"_need", "_frozen_order", "_counts", "_resume", "_unfinished"}
 
@@ -317,10 +317,11 @@ def test_a_fault_in_the_kernel_is_found(
 
 
 @pytest.mark.slow
-def test_the_kernel_compiles_for_a_gpu_that_is_not_here(tmp_path: Path) -> None:
+def test_the_kernel_compiles_for_a_gpu_that_is_not_here(repository: Path, tmp_path: Path) -> None:
     """As a launch would compile it, of one request and of many. Whether it runs there is another matter."""
     done = subprocess.run(
-        [sys.executable, COMPILE, "90", "1", "700"],
+        [sys.executable, "-m", COMPILE, "90", "1", "700"],
+        cwd=repository,
         env={**os.environ, "TRITON_CACHE_DIR": str(tmp_path)},
         capture_output=True,
         text=True,
