@@ -49,5 +49,5 @@ def implementation(request: pytest.FixtureRequest) -> Callable[[], EngineAdapter
         if not dialect.interpreted():
             pytest.skip("kernels are compiled here, for CUDA devices")
         if "hypothesis" in request.keywords and request.config.getoption("--impl") is None:
-            pytest.skip(f"many cases take long in an interpreter: run with --impl={INTERPRETED}")
+            pytest.skip(f"many cases take a minute or more in an interpreter: run with --impl={INTERPRETED}")
     return lambda: make_engine(IMPLEMENTATIONS[name])
