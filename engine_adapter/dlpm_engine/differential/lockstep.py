@@ -78,9 +78,15 @@ class CaseTimeoutError(RuntimeError):
     """A case took too long: an engine hangs."""
 
 
+_AGAIN_SECONDS = 0.5
+
+
 @contextmanager
 def time_limit(seconds: float | None) -> Iterator[None]:
-    """Raise `CaseTimeoutError` in the block after so many seconds; no limit outside the main thread."""
+    """Raise `CaseTimeoutError` in the block after so many seconds; no limit outside the main thread.
+
+    And again until the block is left: Python drops what is raised in a destructor or a callback of its collector.
+    """
     if seconds is None or threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -90,7 +96,7 @@ def time_limit(seconds: float | None) -> Iterator[None]:
         raise CaseTimeoutError(f"no end after {seconds} s")
 
     previous = signal.signal(signal.SIGALRM, expired)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN_SECONDS)
     try:
         yield
     finally:

@@ -13,7 +13,7 @@ from dlpm.request import Request
 from dlpm_engine.adapter import EngineConfig, OutOfRangeError, Snapshot
 from dlpm_engine.differential.case import Case
 from dlpm_engine.differential.corpus import corpus
-from dlpm_engine.differential.lockstep import Comparison, Outcome
+from dlpm_engine.differential.lockstep import CaseTimeoutError, Comparison, Outcome, time_limit
 from dlpm_engine.differential.reference_engine import ReferenceEngine
 from dlpm_engine.differential.report import report
 
@@ -152,3 +152,14 @@ def test_parameters_that_an_engine_refuses_end_the_comparison() -> None:
 
     with pytest.raises(InputError, match="only one configuration"):
         compare(Fixed())
+
+
+def test_a_limit_that_was_ignored_once_is_said_again() -> None:
+    reached = False
+    with pytest.raises(CaseTimeoutError), time_limit(0.05):
+        try:
+            time.sleep(60)
+        except CaseTimeoutError:
+            reached = True
+        time.sleep(60)
+    assert reached
